@@ -1,0 +1,150 @@
+# make demo    sets everything up, then shows uvws at work
+# make test    sets everything up, then runs the tests
+# make help    says what else there is
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+# Further arguments for pytest: make test ARGS="-k handshake"
+ARGS ?=
+# Test processes; the suites under instruments run in one, whose end is then looked at as well.
+JOBS ?= auto
+TIMEOUT ?= 60
+CLANG_FORMAT_FILES = $(wildcard csrc/*.c csrc/*.h bench/*.c src/uvws/*.h)
+
+BIN := $(VENV)/bin
+LOG := build/setup-$(VENV).log
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The suites under instruments are slower: the time limits in the tests grow by this factor.
+SANITIZE_SCALE := 5
+MEMCHECK_SCALE := 30
+
+.PHONY: help setup demo test lint format sanitize sanitize-tests memcheck bench wheel clean FORCE
+
+help:
+	@echo "make demo      set up, then show an echo server and its clients at work"
+	@echo "make test      set up, then run the tests (ARGS=\"-k name\" for some of them)"
+	@echo "make lint      ruff, mypy and clang-format, changing nothing"
+	@echo "make format    put the sources into the form that lint wants"
+	@echo "make sanitize  the whole suite under the address and undefined-behaviour sanitizers"
+	@echo "make memcheck  a chosen part of it under valgrind"
+	@echo "make bench     measure uvws against its peers"
+	@echo "make wheel     a wheel in dist/"
+	@echo "make clean     remove all that was built"
+	@echo
+	@echo "PYTHON=python3.12 chooses the interpreter; UVWS_LWS_SOURCE=PATH (a libwebsockets"
+	@echo "tarball or tree) or UVWS_SYSTEM_LWS=1 chooses another libwebsockets."
+
+# --- Setting up ---------------------------------------------------------------------------------
+
+setup: $(VENV)/.uvws $(VENV)/.pyuv
+
+$(VENV)/.made: tools/system-packages
+	@tools/system-packages "$(PYTHON)"
+	@rm -rf $(VENV)
+	@tools/quietly "Creating a virtual environment in $(VENV)" $(LOG) \
+	    "$(PYTHON)" -m venv $(VENV)
+	@wanted="scikit-build-core>=0.11 cffi>=1.17"; \
+	 command -v cmake >/dev/null || wanted+=" cmake"; \
+	 command -v ninja >/dev/null || wanted+=" ninja"; \
+	 tools/quietly "Installing the build tools" $(LOG) $(PIP) install $$wanted
+	@touch $@
+
+# What the build depends on besides the contents of files: which files there are, and the choice
+# of libwebsockets. The list is rewritten only when it changes.
+$(VENV)/.inputs: $(VENV)/.made FORCE
+	@{ echo "$${UVWS_LWS_SOURCE:-} $${UVWS_SYSTEM_LWS:-}"; \
+	   find build_lws.py csrc src -type f -not -name '*.pyc' | LC_ALL=C sort; } >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(VENV)/.uvws: $(VENV)/.inputs pyproject.toml build_lws.py \
+               $(wildcard csrc/* csrc/lws-patches/* src/uvws/_version.py)
+	@PATH="$(abspath $(BIN)):$$PATH" tools/quietly \
+	    "Building uvws (libwebsockets too, the first time)" $(LOG) \
+	    $(PIP) install --no-build-isolation --editable ".[uvloop,test,dev]"
+	@touch $@
+
+# Not from pip's cache: that does not know with which header a wheel was built.
+$(VENV)/.pyuv: src/uvws/pyuv_compat.h $(VENV)/.made
+	@CFLAGS="-include '$(abspath $<)'" tools/quietly "Building pyuv" $(LOG) \
+	    $(PIP) install --no-cache-dir --no-binary pyuv --force-reinstall pyuv==1.4.0
+	@touch $@
+
+# --- Using it -----------------------------------------------------------------------------------
+
+demo: setup
+	@$(BIN)/python examples/demo.py
+
+test: setup
+	@$(BIN)/python -m pytest -n $(JOBS) --timeout $(TIMEOUT) $(ARGS)
+
+$(VENV)/.bench: $(VENV)/.uvws
+	@tools/quietly "Installing the peers to measure against" $(LOG) \
+	    $(PIP) install --no-build-isolation --editable ".[bench]"
+	@touch $@
+
+bench: setup $(VENV)/.bench
+	@$(BIN)/python bench/echo.py $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CLANG_FORMAT_FILES)
+
+format: setup
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CLANG_FORMAT_FILES)
+
+# --- Under instruments --------------------------------------------------------------------------
+
+sanitize:
+	@UVWS_SANITIZE=1 $(MAKE) VENV=.venv-sanitize sanitize-tests
+
+# The reports go to files: a test may swallow the output of a process, or its exit status. The tests
+# run compilers and the like as well, which leak and must not fail for it: hence the exit status, and
+# the look at Python's reports alone. faulthandler would take the signals that the address sanitizer
+# explains better.
+REPORTS := build/sanitize-reports
+REPORT_OPTIONS := log_exe_name=1:log_path=$(abspath $(REPORTS))/report
+
+sanitize-tests: setup
+	@rm -rf $(REPORTS) && mkdir -p $(REPORTS)
+	@export ASAN_OPTIONS="detect_leaks=1:exitcode=0:abort_on_error=1:$(REPORT_OPTIONS)"; \
+	 export LSAN_OPTIONS="suppressions=$(abspath tests/lsan.supp):print_suppressions=0"; \
+	 export UBSAN_OPTIONS="print_stacktrace=1:$(REPORT_OPTIONS)"; \
+	 export PYTHONMALLOC=malloc UVWS_TEST_TIME_SCALE=$(SANITIZE_SCALE); \
+	 status=0; \
+	 LD_PRELOAD="$$(cc -print-file-name=libasan.so)" $(BIN)/python -m pytest -p no:faulthandler \
+	     -n 0 --timeout $$(( $(TIMEOUT) * $(SANITIZE_SCALE) )) $(ARGS) || status=$$?; \
+	 if compgen -G '$(REPORTS)/report.python*' >/dev/null; then \
+	     cat $(REPORTS)/report.python*; \
+	     echo "The sanitizers found faults; the reports are in $(REPORTS)." >&2; \
+	     exit 1; \
+	 fi; \
+	 exit $$status
+
+memcheck: setup
+	@tools/system-packages "$(PYTHON)" valgrind
+	@PYTHONMALLOC=malloc UVWS_TEST_TIME_SCALE=$(MEMCHECK_SCALE) \
+	 valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
+	     --errors-for-leak-kinds=definite --num-callers=30 --suppressions=tests/valgrind.supp \
+	     $(BIN)/python -m pytest -m memcheck -p no:faulthandler -n 0 \
+	     --timeout $$(( $(TIMEOUT) * $(MEMCHECK_SCALE) )) $(ARGS)
+
+# --- Leaving ------------------------------------------------------------------------------------
+
+wheel: $(VENV)/.made
+	@PATH="$(abspath $(BIN)):$$PATH" tools/quietly "Building a wheel in dist/" $(LOG) \
+	    $(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+clean:
+	rm -rf .venv .venv-sanitize build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

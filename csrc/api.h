@@ -1,0 +1,162 @@
+/*
+ * What crosses the border between Python and C, and nothing else.
+ *
+ * build_lws.py gives this file to cffi, which understands plain C declarations and `#define NAME
+ * number` only; every other preprocessor line is dropped on the way. The prototypes between the two
+ * "callbacks into Python" lines are what C calls and Python implements.
+ */
+#ifndef UVWS_API_H
+#define UVWS_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct uvws_context uvws_context;
+typedef struct uvws_connection uvws_connection;
+typedef struct uvws_listener uvws_listener;
+
+/* Results. A function that returns int or int64_t gives UVWS_OK (or a count) or one of these. */
+#define UVWS_OK           0
+#define UVWS_NOT_OPEN     -1
+#define UVWS_WRONG_THREAD -2
+#define UVWS_NO_MEMORY    -3
+#define UVWS_FAILED       -4
+
+/* States of a connection, in the order in which they follow each other. */
+#define UVWS_CONNECTING 0
+#define UVWS_CONNECTED  1
+#define UVWS_CLOSING    2
+#define UVWS_CLOSED     3
+
+/* Message kinds: the opcodes of RFC 6455 section 5.2. */
+#define UVWS_TEXT   1
+#define UVWS_BINARY 2
+
+/* Event kinds, the lowest byte of an event record's first word; the slot is in the bytes above. */
+#define UVWS_EVENT_TEXT            1
+#define UVWS_EVENT_BINARY          2
+#define UVWS_EVENT_LARGE_TEXT      3
+#define UVWS_EVENT_LARGE_BINARY    4
+#define UVWS_EVENT_ACCEPTED        5
+#define UVWS_EVENT_CONNECTED       6
+#define UVWS_EVENT_CLOSED          7
+#define UVWS_EVENT_CONNECT_FAILED  8
+#define UVWS_EVENT_MESSAGE_TOO_BIG 9
+#define UVWS_EVENT_DRAIN           10
+#define UVWS_EVENT_UNPIN           11
+#define UVWS_EVENT_LISTENER_GONE   12
+#define UVWS_EVENT_CLOSING         13
+#define UVWS_EVENT_WORDS           4
+
+/* Why a connect failed: the fourth word of a UVWS_EVENT_CONNECT_FAILED record. */
+#define UVWS_FAILURE_NETWORK   1
+#define UVWS_FAILURE_TIMEOUT   2
+#define UVWS_FAILURE_TLS       3
+#define UVWS_FAILURE_HANDSHAKE 4
+
+/* Interest in a descriptor, for the loop adapter that Python implements. */
+#define UVWS_READABLE 1
+#define UVWS_WRITABLE 2
+
+/* A payload of this many bytes or more is not copied at send time: see uvws_send_pinned(). */
+#define UVWS_PIN_SIZE 65536
+
+const char *uvws_lws_version(void);
+const char *uvws_lws_patches(void);
+void uvws_set_log_level(int debug);
+
+/*
+ * Makes a context. `handle` comes back in every callback. `uv_loop` is a uv_loop_t * and
+ * `uv_library` the path of the shared object whose libuv made it, or both are NULL: then Python
+ * drives the context through uvws_descriptor_ready(), uvws_timer_due() and uvws_flush().
+ * `keep_alive` says whether listeners and connections keep uv_run() from returning. NULL on
+ * failure, with the reason in `error`.
+ */
+uvws_context *uvws_context_new(void *handle, void *uv_loop, const char *uv_library, int keep_alive,
+                               char *error, size_t error_size);
+int uvws_context_check_thread(const uvws_context *context);
+/* Sends a Close frame on every open connection where that needs no waiting. */
+int uvws_context_say_goodbye(uvws_context *context, int code);
+/* Ends the network side. No callback but uvws_py_released comes after it. */
+int uvws_context_close(uvws_context *context, int loop_is_closed);
+/* Frees the struct, after uvws_py_released: until then the loop still looks at it. */
+void uvws_context_release(uvws_context *context);
+/* The one call that any thread may make: uvws_py_called_soon comes on the loop's thread. */
+int uvws_context_call_soon(uvws_context *context);
+void uvws_descriptor_ready(uvws_context *context, int fd, int events);
+void uvws_timer_due(uvws_context *context);
+void uvws_flush(uvws_context *context);
+
+/* Checks that `uv_loop` is a loop of that library, by its backend descriptor. */
+int uvws_uv_loop_check(void *uv_loop, const char *uv_library, int backend_fd, char *error,
+                       size_t error_size);
+void *uvws_uv_default_loop(const char *uv_library);
+
+typedef struct {
+    const char *cert;
+    size_t cert_size;
+    const char *key;
+    size_t key_size;
+    const char *ca;
+    size_t ca_size;
+} uvws_tls_pem;
+
+/* Takes over `fd`, a listening socket, on success only. */
+uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
+                                 uint64_t max_message_size, const uvws_tls_pem *tls, int want_drain,
+                                 char *error, size_t error_size);
+int uvws_listener_close(uvws_listener *listener);
+
+typedef struct {
+    const char *address;
+    const char *unix_path;
+    int port;
+    const char *host_header;
+    const char *server_name;
+    const char *path;
+    const char *protocols;
+    const char *extra_headers;
+    int secure;
+    int verify;
+    int want_drain;
+    uint64_t max_message_size;
+} uvws_connect_options;
+
+int uvws_client_tls(uvws_context *context, const uvws_tls_pem *tls, char *error, size_t error_size);
+/* Makes a client connection in the state "connecting"; nothing is sent before uvws_connect(). */
+uvws_connection *uvws_client_new(uvws_context *context, double timeout, uint32_t *slot);
+/* Starts one attempt at one numeric address; a failed attempt may be followed by another. */
+int uvws_connect(uvws_connection *connection, const uvws_connect_options *options);
+/* Gives up on a connection that is not established; no event comes after it. */
+void uvws_connect_abort(uvws_connection *connection);
+
+/* The connection of an ACCEPTED event. */
+uvws_connection *uvws_connection_at(uvws_context *context, uint32_t slot);
+
+int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_t size);
+/* As uvws_send, but the payload is read where it is until the event UNPIN with `token`. */
+int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
+                         uint64_t token);
+int uvws_close(uvws_connection *connection, int code, const char *reason, size_t reason_size);
+/* The event that says that the connection is closing was handed on. */
+void uvws_end_seen(uvws_connection *connection);
+int uvws_state(const uvws_connection *connection);
+int64_t uvws_send_queue_size(const uvws_connection *connection);
+int uvws_set_reading(uvws_connection *connection, int on);
+int uvws_peer_address(const uvws_connection *connection, char *text, size_t text_size);
+/* A closed connection's struct goes back to the context; the pointer is not to be used again. */
+void uvws_connection_release(uvws_connection *connection);
+void uvws_free(void *memory);
+
+/* --- callbacks into Python: begin --- */
+void uvws_py_events(void *handle, const int64_t *records, size_t count, const char *arena,
+                    size_t arena_size);
+void uvws_py_watch(void *handle, int fd, int events);
+void uvws_py_timer(void *handle, int64_t milliseconds);
+void uvws_py_wake(void *handle);
+void uvws_py_called_soon(void *handle);
+void uvws_py_released(void *handle);
+void uvws_py_log(int level, const char *line, size_t size);
+/* --- callbacks into Python: end --- */
+
+#endif

@@ -1,0 +1,176 @@
+/* Client connections until they are established: attempts, their time limit, their failures. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "uvws.h"
+
+/* lws reads an address that begins with this as the path of a Unix socket. */
+#define UNIX_PREFIX '+'
+
+void uvws_client_free(uvws_connection *connection)
+{
+    struct client *client = connection->client;
+    if (!client)
+        return;
+    lws_sul_cancel(&client->timeout);
+    uvws_buffer_free(&client->headers);
+    free(client->server_name);
+    free(client->extra_headers);
+    free(client);
+    connection->client = NULL;
+}
+
+static void on_timeout(lws_sorted_usec_list_t *timer)
+{
+    struct client *client = lws_container_of(timer, struct client, timeout);
+    uvws_connection *connection = client->connection;
+    static const char reason[] = "connect timeout";
+    client->timed_out = true;
+    if (client->attempting)
+        /* lws reports the failure from there, and uvws_client_failed() calls it what it is. */
+        lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+    if (connection->client && client->timed_out)
+        uvws_client_failed(connection, reason, sizeof(reason) - 1);
+}
+
+uvws_connection *uvws_client_new(uvws_context *context, double timeout, uint32_t *slot)
+{
+    struct client *client = calloc(1, sizeof(*client));
+    uvws_connection *connection = client ? uvws_connection_new(context) : NULL;
+    if (!connection) {
+        free(client);
+        return NULL;
+    }
+    client->connection = connection;
+    client->fd = -1;
+    connection->client = client;
+    connection->is_client = true;
+    *slot = connection->slot;
+    if (timeout > 0) {
+        lws_sul_schedule(context->lws, 0, &client->timeout, on_timeout,
+                         (lws_usec_t)(timeout * LWS_USEC_PER_SEC));
+        uvws_wake(context);
+    }
+    return connection;
+}
+
+/* One event for one attempt; Python decides whether another address is tried. */
+void uvws_client_failed(uvws_connection *connection, const char *reason, size_t size)
+{
+    struct client *client = connection->client;
+    if (!client || (!client->attempting && !client->timed_out))
+        return;
+    int failure = client->timed_out ? UVWS_FAILURE_TIMEOUT : client->failure;
+    int status = failure == UVWS_FAILURE_HANDSHAKE && connection->wsi
+                     ? (int)lws_http_client_http_response(connection->wsi)
+                     : 0;
+    client->attempting = false;
+    client->timed_out = false;
+    client->fd = -1;
+    connection->wsi = NULL;
+    uvws_event_with_payload(connection->context, UVWS_EVENT_CONNECT_FAILED, connection->slot,
+                            reason, size, failure | (int64_t)status << 8);
+}
+
+/* Python's answer to the last failure, to a failed name look-up, or to the end of the context. */
+void uvws_connect_abort(uvws_connection *connection)
+{
+    if (!connection || !connection->client)
+        return;
+    uvws_context *context = connection->context;
+    if (connection->client->attempting && connection->wsi) {
+        connection->client->attempting = false;
+        lws_set_opaque_user_data(connection->wsi, NULL);
+        lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    }
+    uvws_live_changed(context, -1);
+    uvws_connection_free(connection);
+}
+
+static bool remember(struct client *client, const uvws_connect_options *options)
+{
+    free(client->server_name);
+    free(client->extra_headers);
+    client->server_name = strdup(options->server_name);
+    client->extra_headers = strdup(options->extra_headers);
+    client->verify = options->verify;
+    return client->server_name && client->extra_headers;
+}
+
+static char *lws_address(const uvws_connect_options *options)
+{
+    if (!options->unix_path)
+        return strdup(options->address);
+    size_t size = strlen(options->unix_path);
+    char *address = malloc(size + 2);
+    if (!address)
+        return NULL;
+    address[0] = UNIX_PREFIX;
+    memcpy(address + 1, options->unix_path, size + 1);
+    return address;
+}
+
+static int tls_flags(const uvws_connect_options *options)
+{
+    if (!options->secure)
+        return 0;
+    /* tls.c checks the name: lws would cut an IPv6 address at its first colon. */
+    int flags = LCCSCF_USE_SSL | LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK;
+    if (!options->verify)
+        flags |= LCCSCF_ALLOW_SELFSIGNED | LCCSCF_ALLOW_INSECURE | LCCSCF_ALLOW_EXPIRED;
+    return flags;
+}
+
+int uvws_connect(uvws_connection *connection, const uvws_connect_options *options)
+{
+    uvws_context *context = connection->context;
+    struct client *client = connection->client;
+    char *address = lws_address(options);
+    if (!address || !remember(client, options)) {
+        free(address);
+        return UVWS_NO_MEMORY;
+    }
+    struct lws_client_connect_info info = {
+        .context = context->lws,
+        .vhost = options->secure ? context->client_tls_vhost : context->client_vhost,
+        .address = address,
+        .port = options->port,
+        .path = options->path,
+        .host = options->host_header,
+        .protocol = options->protocols,
+        .local_protocol_name = uvws_protocols[0].name,
+        .ssl_connection = tls_flags(options) | LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
+        .ietf_version_or_minus_one = -1,
+        .opaque_user_data = connection,
+        .pwsi = &connection->wsi,
+    };
+    connection->max_message_size = options->max_message_size;
+    connection->wants_drain = options->want_drain;
+    client->attempting = true;
+    client->failure = UVWS_FAILURE_NETWORK;
+    context->busy++;
+    struct lws *wsi = lws_client_connect_via_info(&info);
+    context->busy--;
+    free(address);
+    if (!wsi && client->attempting) {
+        /* lws keeps quiet about what fails before it returns. */
+        static const char reason[] = "Unable to connect";
+        uvws_client_failed(connection, reason, sizeof(reason) - 1);
+    }
+    uvws_wake(context);
+    return UVWS_OK;
+}
+
+int uvws_client_append_headers(uvws_connection *connection, unsigned char **at, size_t room)
+{
+    struct client *client = connection->client;
+    if (!client)
+        return -1;
+    client->failure = UVWS_FAILURE_HANDSHAKE;
+    size_t size = strlen(client->extra_headers);
+    if (size >= room)
+        return -1;
+    memcpy(*at, client->extra_headers, size);
+    *at += size;
+    return 0;
+}

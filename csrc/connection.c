@@ -1,0 +1,250 @@
+/* The life of a connection's struct, and what Python asks of one connection. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "uvws.h"
+
+/* Structs live in slabs that are given back only with their context: a call from another thread,
+ * or on a connection that ended, always finds memory to look at. */
+static bool add_slab(uvws_context *context)
+{
+    struct slab *slab = calloc(1, sizeof(*slab));
+    if (!slab)
+        return false;
+    slab->next = context->slabs;
+    context->slabs = slab;
+    for (int n = CONNECTIONS_PER_SLAB - 1; n >= 0; n--) {
+        uvws_connection *connection = &slab->connections[n];
+        connection->context = context;
+        connection->slot = context->slab_count * CONNECTIONS_PER_SLAB + (uint32_t)n;
+        connection->next = context->free_connections;
+        context->free_connections = connection;
+    }
+    context->slab_count++;
+    return true;
+}
+
+uvws_connection *uvws_connection_new(uvws_context *context)
+{
+    if (!context->free_connections && !add_slab(context))
+        return NULL;
+    uvws_connection *connection = context->free_connections;
+    context->free_connections = connection->next;
+    uint32_t slot = connection->slot;
+    *connection = (uvws_connection){
+        .context = context, .slot = slot, .in_use = true, .state = UVWS_CONNECTING};
+    uvws_live_changed(context, 1);
+    return connection;
+}
+
+static void forget_to_write(uvws_connection *connection)
+{
+    uvws_connection **link = &connection->context->to_write;
+    while (*link && *link != connection)
+        link = &(*link)->next;
+    if (*link)
+        *link = connection->next;
+    connection->to_write = false;
+}
+
+void uvws_connection_free(uvws_connection *connection)
+{
+    uvws_context *context = connection->context;
+    if (!connection->in_use)
+        return;
+    if (connection->to_write)
+        forget_to_write(connection);
+    uvws_tx_clear(connection);
+    uvws_rx_clear(connection);
+    uvws_client_free(connection);
+    if (connection->listener)
+        uvws_listener_left(connection->listener);
+    connection->listener = NULL;
+    connection->in_use = false;
+    connection->state = UVWS_CLOSED;
+    connection->next = context->free_connections;
+    context->free_connections = connection;
+}
+
+uvws_connection *uvws_connection_at(uvws_context *context, uint32_t slot)
+{
+    uint32_t slabs_behind = context->slab_count - 1 - slot / CONNECTIONS_PER_SLAB;
+    struct slab *slab = context->slabs; /* the newest comes first */
+    while (slab && slabs_behind--)
+        slab = slab->next;
+    return slab ? &slab->connections[slot % CONNECTIONS_PER_SLAB] : NULL;
+}
+
+void uvws_connection_release(uvws_connection *connection)
+{
+    uvws_connection_free(connection);
+}
+
+void uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers)
+{
+    uvws_context *context = connection->context;
+    bool told;
+    connection->state = UVWS_CONNECTED;
+    if (connection->is_client)
+        told = uvws_event_with_payload(context, UVWS_EVENT_CONNECTED, connection->slot,
+                                       headers->data, headers->size, 0);
+    else
+        told =
+            uvws_event_with_payload(context, UVWS_EVENT_ACCEPTED, connection->slot, headers->data,
+                                    headers->size, (int64_t)connection->listener->slot);
+    connection->announced = told;
+}
+
+/* It is closing, and not because the user said so. */
+void uvws_connection_closing(uvws_connection *connection)
+{
+    if (connection->state != UVWS_CONNECTED)
+        return;
+    connection->state = UVWS_CLOSING;
+    connection->end_unseen = true;
+    uvws_event(connection->context, UVWS_EVENT_CLOSING, connection->slot, 0, 0, 0);
+}
+
+void uvws_end_seen(uvws_connection *connection)
+{
+    connection->end_unseen = false;
+}
+
+/* RFC 6455 section 5.5.1: no body means that there is no code, which is reported as 1005. */
+void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *payload, size_t size)
+{
+    connection->close_by_peer = true;
+    connection->close_wanted = false;
+    uvws_connection_closing(connection);
+    uvws_rx_clear(connection);
+    uvws_tx_clear_but_begun(connection);
+    if (size < 2 && connection->close_by_us)
+        return; /* an answer without a body agrees with what we said */
+    connection->close_code = LWS_CLOSE_STATUS_NO_STATUS;
+    connection->close_reason_size = 0;
+    if (size < 2)
+        return;
+    connection->close_code = (uint16_t)(payload[0] << 8 | payload[1]);
+    size -= 2;
+    if (size > sizeof(connection->close_reason))
+        size = sizeof(connection->close_reason);
+    memcpy(connection->close_reason, payload + 2, size);
+    connection->close_reason_size = (uint8_t)size;
+}
+
+/* When lws itself ended the connection for what the peer did, the code is in its Close frame. */
+static int code_of_lws(uvws_connection *connection)
+{
+    if (lws_get_close_length(connection->wsi) < 2)
+        return 0;
+    const unsigned char *payload = lws_get_close_payload(connection->wsi);
+    return payload[0] << 8 | payload[1];
+}
+
+static int final_code(uvws_connection *connection)
+{
+    if (connection->close_by_peer || connection->refused)
+        return connection->close_code;
+#ifndef UVWS_BUNDLED_LWS
+    /* Without our patch lws does not tell whether the answer to our Close frame came. */
+    if (connection->close_by_us)
+        return connection->close_code;
+#endif
+    if (connection->close_by_us || connection->close_wanted)
+        return LWS_CLOSE_STATUS_ABNORMAL_CLOSE;
+    int code = code_of_lws(connection);
+    return code ? code : LWS_CLOSE_STATUS_ABNORMAL_CLOSE;
+}
+
+/* lws is done with the wsi of an established connection. */
+void uvws_connection_ended(uvws_connection *connection)
+{
+    uvws_context *context = connection->context;
+    int code = final_code(connection);
+    bool announced = connection->announced;
+    connection->end_unseen = connection->end_unseen || connection->state == UVWS_CONNECTED;
+    connection->state = UVWS_CLOSED;
+    connection->wsi = NULL;
+    uvws_live_changed(context, -1);
+    if (context->closed || !announced) {
+        uvws_connection_free(connection);
+        return;
+    }
+    if (code == LWS_CLOSE_STATUS_ABNORMAL_CLOSE)
+        connection->close_reason_size = 0;
+    uvws_tx_clear(connection);
+    uvws_rx_clear(connection);
+    uvws_event_with_payload(context, UVWS_EVENT_CLOSED, connection->slot, connection->close_reason,
+                            connection->close_reason_size, code);
+}
+
+int uvws_close(uvws_connection *connection, int code, const char *reason, size_t reason_size)
+{
+    if (!connection)
+        return UVWS_NOT_OPEN;
+    int result = uvws_context_check_thread(connection->context);
+    if (result)
+        return result;
+    if (connection->end_unseen) {
+        connection->end_unseen = false;
+        return UVWS_OK;
+    }
+    if (connection->state != UVWS_CONNECTED)
+        return UVWS_NOT_OPEN;
+    if (reason_size > sizeof(connection->close_reason))
+        return UVWS_FAILED;
+    connection->close_code = (uint16_t)code;
+    connection->close_reason_size = (uint8_t)reason_size;
+    memcpy(connection->close_reason, reason, reason_size);
+    connection->close_wanted = true;
+    connection->state = UVWS_CLOSING;
+    uvws_rx_clear(connection);
+    uvws_set_reading(connection, 1); /* or the answer would never be read */
+    uvws_tx_schedule(connection);
+    return UVWS_OK;
+}
+
+int uvws_state(const uvws_connection *connection)
+{
+    if (!connection)
+        return UVWS_CLOSED;
+    int result = uvws_context_check_thread(connection->context);
+    if (result)
+        return result;
+    return connection->end_unseen ? UVWS_CONNECTED : connection->state;
+}
+
+int64_t uvws_send_queue_size(const uvws_connection *connection)
+{
+    if (!connection)
+        return 0;
+    int result = uvws_context_check_thread(connection->context);
+    return result ? result : (int64_t)(connection->queued + connection->in_flight);
+}
+
+int uvws_set_reading(uvws_connection *connection, int on)
+{
+    if (!connection)
+        return UVWS_NOT_OPEN;
+    int result = uvws_context_check_thread(connection->context);
+    if (result)
+        return result;
+    if (!connection->wsi || connection->reading_paused == !on)
+        return UVWS_OK;
+    connection->reading_paused = !on;
+    lws_rx_flow_control(connection->wsi, on);
+    uvws_wake(connection->context);
+    return UVWS_OK;
+}
+
+int uvws_peer_address(const uvws_connection *connection, char *text, size_t text_size)
+{
+    if (!connection || !connection->wsi)
+        return UVWS_NOT_OPEN;
+    int result = uvws_context_check_thread(connection->context);
+    if (result)
+        return result;
+    text[0] = 0;
+    lws_get_peer_simple(connection->wsi, text, text_size);
+    return UVWS_OK;
+}

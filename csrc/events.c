@@ -1,0 +1,121 @@
+/*
+ * Events on their way to Python.
+ *
+ * lws's callbacks never call the user: they append a record here, and one call hands over all that
+ * came in since the last one. That is what makes small messages cheap, and what lets the user close
+ * anything from any callback, since lws is never on the stack below it.
+ *
+ * There are two queues: while Python reads one, new events go to the other.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "uvws.h"
+
+/* Hand over early once this much payload waits: beyond the caches, waiting longer saves nothing. */
+#define ARENA_FULL (256 * 1024)
+/* An arena that one burst made larger than this is given back. */
+#define ARENA_KEEP   (1024 * 1024)
+#define RECORDS_KEEP 65536
+
+static int64_t *event_record(struct event_queue *queue)
+{
+    if (queue->count == queue->capacity) {
+        size_t capacity = queue->capacity ? queue->capacity * 2 : 64;
+        int64_t *records =
+            realloc(queue->records, capacity * UVWS_EVENT_WORDS * sizeof(queue->records[0]));
+        if (!records)
+            return NULL;
+        queue->records = records;
+        queue->capacity = capacity;
+    }
+    return queue->records + queue->count * UVWS_EVENT_WORDS;
+}
+
+bool uvws_event(uvws_context *context, int kind, uint32_t slot, int64_t first, int64_t second,
+                int64_t third)
+{
+    int64_t *record = event_record(context->queue);
+    if (!record)
+        return false;
+    record[0] = kind | ((int64_t)slot << 8);
+    record[1] = first;
+    record[2] = second;
+    record[3] = third;
+    context->queue->count++;
+    uvws_wake(context);
+    return true;
+}
+
+bool uvws_event_with_payload(uvws_context *context, int kind, uint32_t slot, const void *payload,
+                             size_t size, int64_t third)
+{
+    struct buffer *arena = &context->queue->arena;
+    size_t offset = arena->size;
+    if (!uvws_buffer_append(arena, payload, size))
+        return false;
+    if (uvws_event(context, kind, slot, (int64_t)offset, (int64_t)size, third))
+        return true;
+    arena->size = offset;
+    return false;
+}
+
+bool uvws_events_pending(const uvws_context *context)
+{
+    return context->queue->count != 0;
+}
+
+bool uvws_events_are_many(const uvws_context *context)
+{
+    return context->queue->arena.size >= ARENA_FULL;
+}
+
+static void queue_reset(struct event_queue *queue)
+{
+    queue->count = 0;
+    queue->arena.size = 0;
+    if (queue->arena.capacity > ARENA_KEEP)
+        uvws_buffer_free(&queue->arena);
+    if (queue->capacity > RECORDS_KEEP) {
+        free(queue->records);
+        queue->records = NULL;
+        queue->capacity = 0;
+    }
+}
+
+void uvws_events_deliver(uvws_context *context)
+{
+    struct event_queue *queue = context->queue;
+    /* A callback that runs the loop again gets here while the outer batch is half done: what is
+     * new has to wait for its turn, or messages would overtake each other. */
+    if (context->dispatching || !queue->count)
+        return;
+    context->queue = queue == &context->queues[0] ? &context->queues[1] : &context->queues[0];
+    context->dispatching = true;
+    context->busy++;
+    uvws_py_events(context->handle, queue->records, queue->count, queue->arena.data,
+                   queue->arena.size);
+    context->busy--;
+    context->dispatching = false;
+    queue_reset(queue);
+}
+
+/* Messages that nobody will ask for any more still own their memory. */
+static void queue_free(struct event_queue *queue)
+{
+    for (size_t n = 0; n < queue->count; n++) {
+        const int64_t *record = queue->records + n * UVWS_EVENT_WORDS;
+        int kind = (int)(record[0] & 0xff);
+        if (kind == UVWS_EVENT_LARGE_TEXT || kind == UVWS_EVENT_LARGE_BINARY)
+            free((void *)(intptr_t)record[1]);
+    }
+    free(queue->records);
+    uvws_buffer_free(&queue->arena);
+    *queue = (struct event_queue){0};
+}
+
+void uvws_events_free(uvws_context *context)
+{
+    queue_free(&context->queues[0]);
+    queue_free(&context->queues[1]);
+}

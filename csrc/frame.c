@@ -1,0 +1,74 @@
+/* Frames as RFC 6455 section 5.2 lays them out, and masking (section 5.3). */
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "uvws.h"
+
+#define FINAL     0x80
+#define MASKED    0x80
+#define LENGTH_16 126
+#define LENGTH_64 127
+
+size_t uvws_frame_header(uint8_t *out, int opcode, bool final, size_t size,
+                         const uint8_t *mask_or_null)
+{
+    uint8_t masked = mask_or_null ? MASKED : 0;
+    size_t at = 2;
+    out[0] = (uint8_t)((final ? FINAL : 0) | opcode);
+    if (size < LENGTH_16) {
+        out[1] = (uint8_t)(masked | size);
+    } else if (size <= UINT16_MAX) {
+        out[1] = masked | LENGTH_16;
+        out[2] = (uint8_t)(size >> 8);
+        out[3] = (uint8_t)size;
+        at = 4;
+    } else {
+        out[1] = masked | LENGTH_64;
+        for (int n = 0; n < 8; n++)
+            out[2 + n] = (uint8_t)((uint64_t)size >> (56 - 8 * n));
+        at = 10;
+    }
+    if (mask_or_null) {
+        memcpy(out + at, mask_or_null, 4);
+        at += 4;
+    }
+    return at;
+}
+
+/* `offset` is where in the payload `in` begins: a large one is masked in pieces. */
+void uvws_frame_mask(uint8_t *out, const uint8_t *in, size_t size, const uint8_t key[4],
+                     size_t offset)
+{
+    uint8_t turned[8];
+    for (int n = 0; n < 8; n++)
+        turned[n] = key[(offset + (size_t)n) & 3];
+    uint64_t wide;
+    memcpy(&wide, turned, 8);
+    size_t n = 0;
+    for (; n + 8 <= size; n += 8) {
+        uint64_t word;
+        memcpy(&word, in + n, 8);
+        word ^= wide;
+        memcpy(out + n, &word, 8);
+    }
+    for (; n < size; n++)
+        out[n] = in[n] ^ turned[n & 7];
+}
+
+/* The key must not be predictable (RFC 6455 section 5.3), so it comes from the kernel, by the page:
+ * one system call for each frame would cost more than the frame. */
+bool uvws_frame_mask_key(uvws_context *context, uint8_t key[4])
+{
+    while (context->random_left < 4) {
+        ssize_t got = getrandom(context->random, sizeof(context->random), 0);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 4)
+            return false;
+        context->random_left = (size_t)got;
+    }
+    context->random_left -= 4;
+    memcpy(key, context->random + context->random_left, 4);
+    return true;
+}

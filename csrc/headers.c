@@ -1,0 +1,100 @@
+/* The headers of a handshake, as lws parsed them, for Python: "name\0value\0" after each other. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "uvws.h"
+
+static bool append_pair(struct buffer *out, const char *name, size_t name_size, const char *value,
+                        size_t value_size)
+{
+    return uvws_buffer_append(out, name, name_size) && uvws_buffer_append(out, "", 1) &&
+           uvws_buffer_append(out, value, value_size) && uvws_buffer_append(out, "", 1);
+}
+
+/* lws writes a terminating NUL, hence the extra byte. */
+static bool append_fragment(struct lws *wsi, enum lws_token_indexes token, int fragment,
+                            const char *name, size_t name_size, struct buffer *out)
+{
+    int size = lws_hdr_fragment_length(wsi, token, fragment);
+    if (size <= 0)
+        return true;
+    char *value = malloc((size_t)size + 1);
+    if (!value)
+        return false;
+    bool fine = true;
+    if (lws_hdr_copy_fragment(wsi, value, size + 1, token, fragment) >= 0)
+        fine = append_pair(out, name, name_size, value, (size_t)size);
+    free(value);
+    return fine;
+}
+
+static bool append_token(struct lws *wsi, enum lws_token_indexes token, const char *name,
+                         size_t name_size, struct buffer *out)
+{
+    for (int fragment = 0; lws_hdr_fragment_length(wsi, token, fragment) > 0; fragment++)
+        if (!append_fragment(wsi, token, fragment, name, name_size, out))
+            return false;
+    return true;
+}
+
+struct custom_headers {
+    struct lws *wsi;
+    struct buffer *out;
+    bool failed;
+};
+
+/* Headers that lws has no token for. */
+static void append_custom(const char *name, int name_size, void *opaque)
+{
+    struct custom_headers *custom = opaque;
+    int size = lws_hdr_custom_length(custom->wsi, name, name_size);
+    if (size < 0 || custom->failed)
+        return;
+    char *value = malloc((size_t)size + 1);
+    if (!value || lws_hdr_custom_copy(custom->wsi, value, size + 1, name, name_size) < 0 ||
+        !append_pair(custom->out, name, (size_t)name_size - 1, value, (size_t)size))
+        custom->failed = true;
+    free(value);
+}
+
+/* lws keeps the query string in pieces, one for each "&". */
+static bool append_query(struct lws *wsi, struct buffer *out)
+{
+    static const char name[] = "Query";
+    struct buffer query = {0};
+    bool fine = true;
+    int size = 0;
+    for (int n = 0; fine && (size = lws_hdr_fragment_length(wsi, WSI_TOKEN_HTTP_URI_ARGS, n)) > 0;
+         n++) {
+        if (n)
+            fine = uvws_buffer_append(&query, "&", 1);
+        fine = fine && uvws_buffer_reserve(&query, query.size + (size_t)size + 1);
+        if (fine && lws_hdr_copy_fragment(wsi, query.data + query.size, size + 1,
+                                          WSI_TOKEN_HTTP_URI_ARGS, n) >= 0)
+            query.size += (size_t)size;
+    }
+    if (fine && query.size)
+        fine = append_pair(out, name, sizeof(name) - 1, query.data, query.size);
+    uvws_buffer_free(&query);
+    return fine;
+}
+
+bool uvws_headers_collect(struct lws *wsi, bool is_request, struct buffer *out)
+{
+    static const char path[] = "Path";
+    if (is_request && (!append_token(wsi, WSI_TOKEN_GET_URI, path, sizeof(path) - 1, out) ||
+                       !append_query(wsi, out)))
+        return false;
+    for (int token = 0; token < WSI_TOKEN_COUNT; token++) {
+        const char *name = (const char *)lws_token_to_string((enum lws_token_indexes)token);
+        size_t size = name ? strlen(name) : 0;
+        /* The other tokens are request lines, pseudo-headers and lws's own. */
+        if (size < 2 || name[size - 1] != ':' || name[0] == ':')
+            continue;
+        if (!append_token(wsi, (enum lws_token_indexes)token, name, size - 1, out))
+            return false;
+    }
+    struct custom_headers custom = {.wsi = wsi, .out = out};
+    lws_hdr_custom_name_foreach(wsi, append_custom, &custom);
+    return !custom.failed;
+}

@@ -1,0 +1,205 @@
+/*
+ * Listeners. Python opens the socket, so that its errors are Python's own; accepting is done here,
+ * and each connection is handed to lws. lws's own listening offers neither clear errors, nor Unix
+ * sockets and both address families alike, nor an end that leaves the connections open.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "uvws.h"
+
+/* So many at one go, and the connections there are get their turn. */
+#define ACCEPTS_PER_TURN 64
+
+static void adopt(uvws_listener *listener, int fd)
+{
+    uvws_connection *connection = uvws_connection_new(listener->context);
+    if (!connection) {
+        close(fd);
+        return;
+    }
+    connection->listener = listener;
+    listener->connections++;
+    connection->max_message_size = listener->max_message_size;
+    connection->wants_drain = listener->wants_drain;
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* no such thing on Unix sockets */
+    lws_adopt_desc_t adoption = {
+        .vh = listener->vhost,
+        .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | LWS_ADOPT_ALLOW_SSL,
+        .fd = {.sockfd = fd},
+        .opaque = connection,
+    };
+    uint32_t slot = connection->slot;
+    listener->context->busy++;
+    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&adoption);
+    listener->context->busy--;
+    /* lws closes the descriptor where it fails, and where it got far enough says so itself. */
+    if (!wsi && connection->in_use && connection->slot == slot &&
+        connection->state == UVWS_CONNECTING && !connection->wsi) {
+        uvws_live_changed(listener->context, -1);
+        uvws_connection_free(connection);
+    }
+}
+
+void uvws_listener_ready(uvws_listener *listener)
+{
+    for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && errno == EINTR)
+            continue;
+        if (fd < 0 && errno == ECONNABORTED)
+            continue;
+        if (fd < 0)
+            return;
+        adopt(listener, fd);
+        if (listener->context->closed)
+            return;
+    }
+}
+
+static bool make_vhost(uvws_listener *listener, const uvws_tls_pem *tls)
+{
+    uvws_context *context = listener->context;
+    struct lws_context_creation_info info;
+    char name[32];
+    if (!tls) {
+        listener->vhost = context->server_vhost;
+        return true;
+    }
+    uvws_vhost_info(context, &info);
+    snprintf(name, sizeof(name), "\1tls-%u", listener->slot);
+    info.vhost_name = name;
+    info.port = CONTEXT_PORT_NO_LISTEN_SERVER;
+    info.options |= LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX;
+    info.user = listener;
+    listener->pem = tls;
+    listener->vhost = lws_create_vhost(context->lws, &info);
+    listener->pem = NULL;
+    return listener->vhost != NULL;
+}
+
+uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
+                                 uint64_t max_message_size, const uvws_tls_pem *tls, int want_drain,
+                                 char *error, size_t error_size)
+{
+    uvws_listener *listener = calloc(1, sizeof(*listener));
+    if (!listener) {
+        snprintf(error, error_size, "out of memory");
+        return NULL;
+    }
+    listener->context = context;
+    listener->fd = fd;
+    listener->slot = slot;
+    listener->max_message_size = max_message_size;
+    listener->wants_drain = want_drain != 0;
+    listener->error = error;
+    error[0] = 0;
+    if (!make_vhost(listener, tls)) {
+        if (!error[0])
+            snprintf(error, error_size, "libwebsockets could not set up TLS");
+        goto fail;
+    }
+    listener->error = NULL;
+    uvws_watch *watch = uvws_watch_open(context, fd);
+    if (!watch) {
+        snprintf(error, error_size, "the loop cannot watch the socket");
+        goto fail;
+    }
+    watch->listener = listener;
+    watch->wanted = UVWS_READABLE;
+    if (!uvws_watch_apply(context, watch)) {
+        uvws_watch_drop(context, fd);
+        snprintf(error, error_size, "the loop cannot watch the socket");
+        goto fail;
+    }
+    listener->next = context->listeners;
+    context->listeners = listener;
+    uvws_live_changed(context, 1);
+    uvws_wake(context);
+    return listener;
+fail:
+    if (listener->vhost && listener->vhost != context->server_vhost)
+        lws_vhost_destroy(listener->vhost);
+    free(listener);
+    return NULL;
+}
+
+static void stop_accepting(uvws_listener *listener)
+{
+    if (listener->fd < 0)
+        return;
+    uvws_watch_drop(listener->context, listener->fd);
+    close(listener->fd);
+    listener->fd = -1;
+}
+
+static bool is_idle(const uvws_listener *listener)
+{
+    return listener->fd < 0 && !listener->connections;
+}
+
+static void forget(uvws_listener *listener)
+{
+    uvws_context *context = listener->context;
+    if (!context->closed)
+        uvws_event(context, UVWS_EVENT_LISTENER_GONE, 0, listener->slot, 0, 0);
+    uvws_listener_free(listener);
+}
+
+/* The struct stays as long as connections point at it. */
+int uvws_listener_close(uvws_listener *listener)
+{
+    if (listener->fd < 0)
+        return UVWS_OK;
+    stop_accepting(listener);
+    uvws_live_changed(listener->context, -1);
+    if (is_idle(listener))
+        forget(listener);
+    return UVWS_OK;
+}
+
+/* Called below lws, which may be at work on the very vhost that would go: so it is put off. */
+void uvws_listener_left(uvws_listener *listener)
+{
+    listener->connections--;
+    if (!is_idle(listener))
+        return;
+    listener->context->listeners_left = true;
+    uvws_wake(listener->context);
+}
+
+void uvws_listeners_tidy(uvws_context *context)
+{
+    if (!context->listeners_left)
+        return;
+    context->listeners_left = false;
+    uvws_listener *next;
+    for (uvws_listener *listener = context->listeners; listener; listener = next) {
+        next = listener->next;
+        if (is_idle(listener))
+            forget(listener);
+    }
+}
+
+/* Its own vhost goes with it. Connections past their handshake are not bound to that one any more:
+ * see tls.c. */
+void uvws_listener_free(uvws_listener *listener)
+{
+    uvws_context *context = listener->context;
+    uvws_listener **link = &context->listeners;
+    while (*link && *link != listener)
+        link = &(*link)->next;
+    if (*link)
+        *link = listener->next;
+    stop_accepting(listener);
+    if (listener->vhost != context->server_vhost && context->lws)
+        lws_vhost_destroy(listener->vhost);
+    free(listener);
+}

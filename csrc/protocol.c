@@ -1,0 +1,138 @@
+/* lws's callbacks: what happened to a connection, translated for the rest of the core. */
+#include <string.h>
+
+#include "uvws.h"
+
+#ifdef UVWS_BUNDLED_LWS
+#define RX_BUFFER (128 * 1024)
+#else
+#define RX_BUFFER 16384
+#endif
+/* What one lws_write may pass to the socket: more than any piece of tx.c. */
+#define TX_PACKET (1024 * 1024)
+
+static int accepted(uvws_connection *connection, struct lws *wsi)
+{
+    struct buffer headers = {0};
+    int result = -1;
+    connection->wsi = wsi;
+    if (uvws_headers_collect(wsi, true, &headers)) {
+        uvws_connection_set_open(connection, &headers);
+        result = connection->announced ? 0 : -1;
+    }
+    uvws_buffer_free(&headers);
+    return result;
+}
+
+static int client_established(uvws_connection *connection)
+{
+    uvws_connection_set_open(connection, &connection->client->headers);
+    uvws_client_free(connection);
+    return connection->announced ? 0 : -1;
+}
+
+/* The wsi goes away. A connection that was never open has no "closed" event. */
+static void gone(uvws_connection *connection)
+{
+    if (connection->state == UVWS_CONNECTING && !connection->is_client) {
+        connection->wsi = NULL;
+        uvws_live_changed(connection->context, -1);
+        uvws_connection_free(connection);
+    } else if (connection->state == UVWS_CONNECTING) {
+        if (!connection->client || !connection->client->attempting)
+            return; /* an attempt that has already failed */
+        static const char reason[] = "closed before the handshake was done";
+        uvws_client_failed(connection, reason, sizeof(reason) - 1);
+    } else if (connection->state != UVWS_CLOSED) {
+        uvws_connection_ended(connection);
+    }
+}
+
+static int plain_http(struct lws *wsi)
+{
+    static const char upgrade[] = "websocket";
+    unsigned char response[LWS_PRE + 512];
+    unsigned char *start = response + LWS_PRE;
+    unsigned char *at = start;
+    unsigned char *end = response + sizeof(response);
+    if (lws_add_http_header_status(wsi, 426, &at, end) ||
+        lws_add_http_header_by_name(
+            wsi, (const unsigned char *)"upgrade:", (const unsigned char *)upgrade,
+            sizeof(upgrade) - 1, &at, end) ||
+        lws_add_http_header_by_name(wsi, (const unsigned char *)"connection:",
+                                    (const unsigned char *)"close", 5, &at, end) ||
+        lws_add_http_header_content_length(wsi, 0, &at, end) ||
+        lws_finalize_write_http_header(wsi, start, &at, end))
+        return -1;
+    return -1; /* written; now close */
+}
+
+static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                    size_t size)
+{
+    (void)user;
+    uvws_connection *connection;
+    switch (reason) {
+    case LWS_CALLBACK_RECEIVE:
+    case LWS_CALLBACK_CLIENT_RECEIVE:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection ? uvws_rx(connection, in, size) : 0;
+    case LWS_CALLBACK_SERVER_WRITEABLE:
+    case LWS_CALLBACK_CLIENT_WRITEABLE:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection && connection->wsi ? uvws_tx_write(connection) : 0;
+    case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection ? uvws_rx_close(connection, in, size) : 0;
+    case LWS_CALLBACK_ESTABLISHED:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection ? accepted(connection, wsi) : -1;
+    case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection && connection->client &&
+                       uvws_headers_collect(wsi, false, &connection->client->headers)
+                   ? 0
+                   : -1;
+    case LWS_CALLBACK_CLIENT_ESTABLISHED:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection && connection->client ? client_established(connection) : -1;
+    case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
+        connection = lws_get_opaque_user_data(wsi);
+        if (connection)
+            uvws_client_failed(connection, in, in ? strnlen(in, size) : 0);
+        return 0;
+    case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection ? uvws_client_append_headers(connection, in, size) : -1;
+    case LWS_CALLBACK_CONNECTING:
+        connection = lws_get_opaque_user_data(wsi);
+        if (connection && connection->client)
+            connection->client->fd = (int)(intptr_t)in;
+        return 0;
+    case LWS_CALLBACK_WSI_CREATE:
+        connection = lws_get_opaque_user_data(wsi);
+        if (connection && connection->client)
+            connection->client->failure = UVWS_FAILURE_TLS;
+        return 0;
+    case LWS_CALLBACK_WSI_DESTROY:
+        connection = lws_get_opaque_user_data(wsi);
+        lws_set_opaque_user_data(wsi, NULL);
+        if (connection && connection->in_use && (!connection->wsi || connection->wsi == wsi))
+            gone(connection);
+        return 0;
+    case LWS_CALLBACK_HTTP:
+        return plain_http(wsi);
+    case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
+        return uvws_tls_server_setup(lws_vhost_user(in), user);
+    case LWS_CALLBACK_CONFIRM_EXTENSION_OKAY:
+        return 1; /* none yet */
+    default:
+        return 0;
+    }
+}
+
+/* The name is empty so that no subprotocol that a client offers can equal it. */
+const struct lws_protocols uvws_protocols[] = {
+    {.name = "", .callback = on_event, .rx_buffer_size = RX_BUFFER, .tx_packet_size = TX_PACKET},
+    LWS_PROTOCOL_LIST_TERM,
+};

@@ -1,0 +1,145 @@
+/* Receiving: lws gives the payload of frames in pieces, Python gets whole messages. */
+#include <stdlib.h>
+
+#include "uvws.h"
+
+/* A message up to this size travels in the arena with its neighbours, a larger one by itself. */
+#define SMALL_MESSAGE 16384
+/* How much is set aside on the word of a frame header alone. */
+#define FIRST_RESERVE (1024 * 1024)
+
+static bool message_too_big(const uvws_connection *connection, size_t size, size_t remaining)
+{
+    uint64_t limit = connection->max_message_size;
+    if (!limit)
+        return false;
+    /* Written so that a frame that announces 2^63 bytes cannot overflow the sum. */
+    uint64_t held = connection->message.size + size;
+    return held > limit || remaining > limit - held;
+}
+
+static int refuse(uvws_connection *connection, int code, const char *why, size_t size)
+{
+    uvws_rx_clear(connection);
+    uvws_connection_closing(connection);
+    connection->refused = true;
+    connection->close_code = (uint16_t)code;
+    uvws_tx_clear_but_begun(connection);
+    lws_close_reason(connection->wsi, (enum lws_close_status)code, (unsigned char *)(intptr_t)why,
+                     size);
+    return -1;
+}
+
+static int refuse_too_big(uvws_connection *connection)
+{
+    static const char why[] = "message too big";
+    uvws_event(connection->context, UVWS_EVENT_MESSAGE_TOO_BIG, connection->slot,
+               (int64_t)connection->max_message_size, 0, 0);
+    return refuse(connection, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, why, sizeof(why) - 1);
+}
+
+static int refuse_no_memory(uvws_connection *connection)
+{
+    static const char why[] = "out of memory";
+    return refuse(connection, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, why, sizeof(why) - 1);
+}
+
+static int refuse_invalid_text(uvws_connection *connection)
+{
+    static const char why[] = "invalid UTF-8";
+    return refuse(connection, LWS_CLOSE_STATUS_INVALID_PAYLOAD, why, sizeof(why) - 1);
+}
+
+static bool text_is_valid(uvws_connection *connection, const char *data, size_t size, bool whole)
+{
+    return uvws_utf8_feed(&connection->utf8, data, size) &&
+           (!whole || uvws_utf8_complete(&connection->utf8));
+}
+
+static bool deliver_small(uvws_connection *connection, const char *data, size_t size)
+{
+    int kind = connection->message_is_text ? UVWS_EVENT_TEXT : UVWS_EVENT_BINARY;
+    return uvws_event_with_payload(connection->context, kind, connection->slot, data, size, 0);
+}
+
+/* The buffer itself goes to Python, which frees it. */
+static bool deliver_large(uvws_connection *connection)
+{
+    struct buffer *message = &connection->message;
+    int kind = connection->message_is_text ? UVWS_EVENT_LARGE_TEXT : UVWS_EVENT_LARGE_BINARY;
+    if (!uvws_event(connection->context, kind, connection->slot, (int64_t)(intptr_t)message->data,
+                    (int64_t)message->size, 0))
+        return false;
+    *message = (struct buffer){0};
+    return true;
+}
+
+static bool collect(struct buffer *message, const char *data, size_t size, size_t remaining)
+{
+    size_t announced = message->size + size + remaining;
+    if (announced < remaining)
+        announced = SIZE_MAX;
+    if (message->size + size > message->capacity) {
+        size_t capacity = message->capacity ? message->capacity * 2 : FIRST_RESERVE;
+        if (capacity > announced)
+            capacity = announced;
+        if (capacity < message->size + size)
+            capacity = message->size + size;
+        if (!uvws_buffer_reserve(message, capacity ? capacity : 1))
+            return false;
+    }
+    return uvws_buffer_append(message, data, size);
+}
+
+int uvws_rx(uvws_connection *connection, const char *data, size_t size)
+{
+    struct lws *wsi = connection->wsi;
+    /* Once either side has begun to close, data is dropped (RFC 6455 section 1.4, Autobahn 7.1.4).
+     */
+    if (connection->state != UVWS_CONNECTED)
+        return 0;
+    size_t remaining = lws_remaining_packet_payload(wsi);
+    bool whole = lws_is_final_fragment(wsi);
+    if (!connection->in_message) {
+        connection->message_is_text = !lws_frame_is_binary(wsi);
+        connection->utf8 = (struct utf8){0};
+    }
+    if (message_too_big(connection, size, remaining))
+        return refuse_too_big(connection);
+    if (connection->message_is_text && !text_is_valid(connection, data, size, whole))
+        return refuse_invalid_text(connection);
+    if (whole && !connection->in_message && size <= SMALL_MESSAGE)
+        return deliver_small(connection, data, size) ? 0 : refuse_no_memory(connection);
+    connection->in_message = !whole;
+    if (!collect(&connection->message, data, size, remaining))
+        return refuse_no_memory(connection);
+    if (!whole)
+        return 0;
+    bool sent;
+    if (connection->message.size <= SMALL_MESSAGE) {
+        sent = deliver_small(connection, connection->message.data, connection->message.size);
+        uvws_rx_clear(connection);
+    } else {
+        sent = deliver_large(connection);
+    }
+    return sent ? 0 : refuse_no_memory(connection);
+}
+
+/* A Close frame came. Its body is a code and a text, or nothing (RFC 6455 section 5.5.1). */
+int uvws_rx_close(uvws_connection *connection, const uint8_t *payload, size_t size)
+{
+    static const char why[] = "bad close frame";
+    struct utf8 utf8 = {0};
+    if (size == 1)
+        return refuse(connection, LWS_CLOSE_STATUS_PROTOCOL_ERR, why, sizeof(why) - 1);
+    if (size > 2 && (!uvws_utf8_feed(&utf8, payload + 2, size - 2) || !uvws_utf8_complete(&utf8)))
+        return refuse(connection, LWS_CLOSE_STATUS_INVALID_PAYLOAD, why, sizeof(why) - 1);
+    uvws_connection_peer_closes(connection, payload, size);
+    return 0;
+}
+
+void uvws_rx_clear(uvws_connection *connection)
+{
+    uvws_buffer_free(&connection->message);
+    connection->in_message = false;
+}

@@ -1,0 +1,225 @@
+/*
+ * Service: what happens when the loop calls.
+ *
+ * A descriptor that is ready goes to lws at once. What follows from it, the calls into Python and
+ * the writes, waits for uvws_flush(), which the loop calls right after it has polled and right
+ * before it blocks: all messages that came in with one turn of the loop cross into Python together,
+ * and all that they made the user send goes out together.
+ */
+#include "uvws.h"
+
+/* More rounds than that in one flush, and the rest waits for the next turn of the loop. */
+#define FLUSH_ROUNDS 16
+/* How often a descriptor is offered POLLOUT before the kernel is asked: a PONG, a full batch and a
+ * Close frame each take one. */
+#define EAGER_OFFERS 8
+#define LONGEST_WAIT (24 * 60 * 60 * 1000)
+
+int uvws_context_check_thread(const uvws_context *context)
+{
+    unsigned long owner = atomic_load_explicit(&context->thread, memory_order_relaxed);
+    return owner == (unsigned long)pthread_self() ? UVWS_OK : UVWS_WRONG_THREAD;
+}
+
+/* A context belongs to the thread that runs its loop, which may not be the one that made it. */
+void uvws_loop_called(uvws_context *context)
+{
+    atomic_store_explicit(&context->thread, (unsigned long)pthread_self(), memory_order_relaxed);
+}
+
+void uvws_wake(uvws_context *context)
+{
+    if (context->loop.awake || context->closed)
+        return;
+    context->loop.awake = true;
+    context->loop.ops->wake(context);
+}
+
+void uvws_live_changed(uvws_context *context, int by)
+{
+    if (context->closed)
+        return;
+    context->live = (size_t)((long)context->live + by);
+    bool alive = context->live != 0;
+    if (alive == context->loop.alive)
+        return;
+    context->loop.alive = alive;
+    context->loop.ops->keep_alive(context, alive);
+}
+
+static void give_to_lws(uvws_context *context, int fd, int events, int wanted)
+{
+    struct lws_pollfd pollfd = {
+        .fd = fd,
+        .events = (short)((wanted & UVWS_READABLE ? LWS_POLLIN : 0) |
+                          (wanted & UVWS_WRITABLE ? LWS_POLLOUT : 0)),
+        .revents = (short)((events & UVWS_READABLE ? LWS_POLLIN : 0) |
+                           (events & UVWS_WRITABLE ? LWS_POLLOUT : 0)),
+    };
+    context->busy++;
+    lws_service_fd(context->lws, &pollfd);
+    context->busy--;
+}
+
+static void finish_close(uvws_context *context);
+
+void uvws_descriptor_ready(uvws_context *context, int fd, int events)
+{
+    uvws_watch *watch = uvws_watch_find(context, fd);
+    if (!watch || context->closed)
+        return;
+    if (watch->listener)
+        uvws_listener_ready(watch->listener);
+    else
+        give_to_lws(context, fd, events, watch->wanted);
+    watch = uvws_watch_find(context, fd);
+    if (watch)
+        uvws_watch_apply(context, watch); /* libuv stops a handle whose descriptor is in error */
+    /* The timers of lws change with what it was just told. */
+    uvws_wake(context);
+    if (uvws_events_are_many(context))
+        uvws_flush(context);
+    finish_close(context);
+}
+
+/* Offers POLLOUT as long as lws goes on asking and the socket takes what it is given. */
+static void offer_pollout(uvws_context *context, int fd)
+{
+    uvws_watch *watch = uvws_watch_find(context, fd);
+    for (int offers = 0; watch && watch->wanted & UVWS_WRITABLE; offers++) {
+        uvws_connection *connection = watch->connection;
+        bool full = connection && connection->wsi &&
+                    (connection->socket_full || lws_partial_buffered(connection->wsi));
+        if (offers == EAGER_OFFERS || full) {
+            uvws_watch_apply(context, watch);
+            return;
+        }
+        watch->eager = true; /* keeps what lws asks for meanwhile out of the list */
+        give_to_lws(context, fd, UVWS_WRITABLE, watch->wanted);
+        watch = uvws_watch_find(context, fd);
+        if (watch)
+            watch->eager = false;
+    }
+}
+
+static void offer_all(uvws_context *context)
+{
+    /* By index: offering may lengthen the list, and may move it. */
+    for (size_t n = 0; n < context->eager_count; n++) {
+        uvws_watch *watch = uvws_watch_find(context, context->eager[n]);
+        if (!watch || !watch->eager)
+            continue;
+        watch->eager = false;
+        offer_pollout(context, watch->fd);
+    }
+    context->eager_count = 0;
+}
+
+static void start_writes(uvws_context *context)
+{
+    while (context->to_write) {
+        uvws_connection *connection = context->to_write;
+        context->to_write = connection->next;
+        connection->to_write = false;
+        if (connection->wsi && connection->state != UVWS_CLOSED)
+            lws_callback_on_writable(connection->wsi);
+    }
+}
+
+/*
+ * Lets lws run what is due and says how long it can wait, 0 when something is left to do: bytes
+ * that TLS has already decrypted, or that were put aside while reading was paused, raise no event
+ * on the descriptor.
+ */
+static int run_timers(uvws_context *context)
+{
+    context->busy++;
+    int wait = lws_service_adjust_timeout(context->lws, LONGEST_WAIT, 0);
+    if (!wait)
+        _lws_plat_service_forced_tsi(context->lws, 0);
+    context->busy--;
+    return wait;
+}
+
+/* The loop's timer is only ever moved forward: one that fires early finds nothing due and is set
+ * again, which costs less than moving it with every turn of the loop. */
+static void set_timer(uvws_context *context, int64_t wait)
+{
+    if (wait >= LONGEST_WAIT)
+        return;
+    int64_t due = lws_now_usecs() / 1000 + wait;
+    if (context->loop.timer_due && context->loop.timer_due <= due)
+        return;
+    context->loop.timer_due = due;
+    context->loop.ops->timer_set(context, wait);
+}
+
+void uvws_flush(uvws_context *context)
+{
+    int wait = 0;
+    if (context->flushing || context->closed)
+        return;
+    context->flushing = true;
+    for (int round = 0; round < FLUSH_ROUNDS && !context->closed; round++) {
+        uvws_events_deliver(context);
+        if (context->closed)
+            break;
+        uvws_listeners_tidy(context);
+        start_writes(context);
+        offer_all(context);
+        wait = run_timers(context);
+        if (wait && !uvws_events_pending(context) && !context->to_write && !context->eager_count)
+            break;
+    }
+    context->flushing = false;
+    if (!context->closed) {
+        bool more = uvws_events_pending(context) || context->to_write || context->eager_count;
+        context->loop.awake = false;
+        context->loop.ops->sleep(context);
+        set_timer(context, more && !context->dispatching ? 0 : wait);
+    }
+    finish_close(context);
+}
+
+void uvws_timer_due(uvws_context *context)
+{
+    if (context->closed)
+        return;
+    context->loop.timer_due = 0;
+    uvws_flush(context);
+}
+
+static void destroy_lws(uvws_context *context)
+{
+    struct lws_context *lws = context->lws;
+    if (!lws)
+        return;
+    context->lws = NULL;
+    lws_context_destroy(lws);
+    SSL_CTX_free(context->client_tls);
+    context->client_tls = NULL;
+    while (context->listeners)
+        uvws_listener_free(context->listeners);
+}
+
+/* lws must not be destroyed below one of its own calls, nor the structs below one of Python's. */
+static void finish_close(uvws_context *context)
+{
+    if (!context->closed || context->busy || context->flushing || !context->lws)
+        return;
+    destroy_lws(context);
+    context->loop.ops->close(context);
+    uvws_context_unref(context);
+}
+
+int uvws_context_close(uvws_context *context, int loop_is_closed)
+{
+    if (context->closed)
+        return UVWS_OK;
+    if (loop_is_closed)
+        context->loop.dead = true;
+    uvws_live_changed(context, -(int)context->live);
+    context->closed = true;
+    finish_close(context);
+    return UVWS_OK;
+}

@@ -1,0 +1,399 @@
+/*
+ * Sending: frames are built when send() is called and written when lws says that a connection is
+ * writable, as many as there are in one write.
+ *
+ * The queue is a list of chunks. Small frames share a chunk, which goes to lws whole: lws copies
+ * what the socket did not take. A large frame has a chunk to itself, with only its beginning in it;
+ * the rest is read where the caller has it ("pinned"), in pieces, and of these nothing is copied
+ * but what a client must mask. While such a frame is under way no other may come in between, not
+ * even one of lws's own, which is what our patch for writing in parts is for; without it large
+ * payloads are copied like small ones.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "uvws.h"
+
+#define CHUNK_CAPACITY   16384
+#define SPARE_CHUNKS_MAX 64
+#define PIECE_SIZE       (256 * 1024)
+/* After this much, other connections get their turn first. */
+#define TURN_SIZE (4 * PIECE_SIZE)
+
+struct tx_chunk {
+    struct tx_chunk *next;
+    size_t capacity; /* of data */
+    size_t size;     /* bytes in data */
+    size_t payload;  /* how many of the bytes still here count in send_queue_size */
+    /* A large frame: `data` is its beginning, the rest is Python's until the UNPIN event. */
+    uint64_t token; /* 0: not a large frame */
+    const uint8_t *pinned;
+    size_t pinned_size;
+    size_t written;   /* of data and pinned together */
+    size_t masked_at; /* where in the payload `pinned` begins */
+    uint8_t mask[4];
+    uint8_t data[];
+};
+
+static struct tx_chunk *chunk_new(uvws_context *context, size_t capacity)
+{
+    struct tx_chunk *chunk = context->spare_chunks;
+    if (chunk && capacity <= CHUNK_CAPACITY) {
+        context->spare_chunks = chunk->next;
+        context->spare_chunk_count--;
+    } else {
+        if (capacity < CHUNK_CAPACITY)
+            capacity = CHUNK_CAPACITY;
+        chunk = malloc(sizeof(*chunk) + capacity);
+        if (!chunk)
+            return NULL;
+        chunk->capacity = capacity;
+    }
+    chunk->next = NULL;
+    chunk->size = 0;
+    chunk->payload = 0;
+    chunk->token = 0;
+    chunk->pinned = NULL;
+    chunk->pinned_size = 0;
+    chunk->written = 0;
+    return chunk;
+}
+
+static void chunk_free(uvws_context *context, struct tx_chunk *chunk)
+{
+    if (chunk->capacity == CHUNK_CAPACITY && context->spare_chunk_count < SPARE_CHUNKS_MAX) {
+        chunk->next = context->spare_chunks;
+        context->spare_chunks = chunk;
+        context->spare_chunk_count++;
+        return;
+    }
+    free(chunk);
+}
+
+void uvws_tx_free_spares(uvws_context *context)
+{
+    while (context->spare_chunks) {
+        struct tx_chunk *chunk = context->spare_chunks;
+        context->spare_chunks = chunk->next;
+        free(chunk);
+    }
+    context->spare_chunk_count = 0;
+    free(context->mask_scratch);
+    context->mask_scratch = NULL;
+}
+
+static void append_chunk(uvws_connection *connection, struct tx_chunk *chunk)
+{
+    if (connection->tx_tail)
+        connection->tx_tail->next = chunk;
+    else
+        connection->tx_head = chunk;
+    connection->tx_tail = chunk;
+}
+
+static struct tx_chunk *chunk_with_room(uvws_connection *connection, size_t size)
+{
+    struct tx_chunk *tail = connection->tx_tail;
+    if (tail && !tail->token && tail->capacity - tail->size >= size)
+        return tail;
+    struct tx_chunk *chunk = chunk_new(connection->context, size);
+    if (chunk)
+        append_chunk(connection, chunk);
+    return chunk;
+}
+
+static void unpin(uvws_connection *connection, const struct tx_chunk *chunk)
+{
+    uvws_event(connection->context, UVWS_EVENT_UNPIN, connection->slot, (int64_t)chunk->token, 0,
+               0);
+}
+
+static void drop_head(uvws_connection *connection)
+{
+    struct tx_chunk *chunk = connection->tx_head;
+    connection->tx_head = chunk->next;
+    if (!connection->tx_head)
+        connection->tx_tail = NULL;
+    connection->queued -= chunk->payload;
+    if (chunk->token)
+        unpin(connection, chunk);
+    chunk_free(connection->context, chunk);
+}
+
+void uvws_tx_clear(uvws_connection *connection)
+{
+    while (connection->tx_head)
+        drop_head(connection);
+    connection->in_flight = 0;
+}
+
+/* What may still be said once the connection is closing: the rest of a frame that has begun, or a
+ * Close frame would end up in the middle of its payload. */
+void uvws_tx_clear_but_begun(uvws_connection *connection)
+{
+    struct tx_chunk *begun = connection->tx_head;
+    if (!begun || !begun->written) {
+        uvws_tx_clear(connection);
+        return;
+    }
+    connection->tx_head = begun->next;
+    while (connection->tx_head)
+        drop_head(connection);
+    begun->next = NULL;
+    connection->tx_head = connection->tx_tail = begun;
+}
+
+void uvws_tx_schedule(uvws_connection *connection)
+{
+    uvws_context *context = connection->context;
+    if (connection->to_write)
+        return;
+    connection->to_write = true;
+    connection->next = context->to_write;
+    context->to_write = connection;
+    uvws_wake(context);
+}
+
+#define OPEN    1
+#define DROPPED 0
+
+/* OPEN, or what send() returns at once. */
+static int check_open(const uvws_connection *connection)
+{
+    if (!connection)
+        return UVWS_NOT_OPEN;
+    int result = uvws_context_check_thread(connection->context);
+    if (result)
+        return result;
+    if (connection->state == UVWS_CONNECTED && connection->wsi)
+        return OPEN;
+    return connection->end_unseen ? DROPPED : UVWS_NOT_OPEN;
+}
+
+static int64_t queued_now(uvws_connection *connection, size_t payload)
+{
+    connection->queued += payload;
+    connection->drain_due = true;
+    uvws_tx_schedule(connection);
+    return (int64_t)(connection->queued + connection->in_flight);
+}
+
+int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_t size)
+{
+    int open = check_open(connection);
+    if (open != OPEN)
+        return open;
+    struct tx_chunk *chunk = chunk_with_room(connection, FRAME_HEADER_MAX + size);
+    if (!chunk)
+        return UVWS_NO_MEMORY;
+    uint8_t *out = chunk->data + chunk->size;
+    if (connection->is_client) {
+        uint8_t key[4];
+        if (!uvws_frame_mask_key(connection->context, key))
+            return UVWS_FAILED;
+        size_t header = uvws_frame_header(out, kind, true, size, key);
+        uvws_frame_mask(out + header, (const uint8_t *)data, size, key, 0);
+        chunk->size += header + size;
+    } else {
+        size_t header = uvws_frame_header(out, kind, true, size, NULL);
+        memcpy(out + header, data, size);
+        chunk->size += header + size;
+    }
+    chunk->payload += size;
+    return queued_now(connection, size);
+}
+
+#ifndef UVWS_BUNDLED_LWS
+int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
+                         uint64_t token)
+{
+    int64_t result = uvws_send(connection, kind, data, size);
+    if (result >= 0)
+        uvws_event(connection->context, UVWS_EVENT_UNPIN, connection->slot, (int64_t)token, 0, 0);
+    return result;
+}
+
+static int write_large(uvws_connection *connection, struct tx_chunk *chunk, size_t *written)
+{
+    (void)connection;
+    (void)chunk;
+    (void)written;
+    return -1; /* there are none */
+}
+#else
+static struct tx_chunk *large_frame(uvws_connection *connection, int kind, const uint8_t *payload,
+                                    size_t size, const uint8_t *key)
+{
+    struct tx_chunk *chunk = chunk_new(connection->context, CHUNK_CAPACITY);
+    if (!chunk)
+        return NULL;
+    size_t header = uvws_frame_header(chunk->data, kind, true, size, key);
+    size_t inside = CHUNK_CAPACITY - header;
+    if (inside > size)
+        inside = size;
+    if (key) {
+        memcpy(chunk->mask, key, 4);
+        uvws_frame_mask(chunk->data + header, payload, inside, key, 0);
+    } else {
+        memcpy(chunk->data + header, payload, inside);
+    }
+    chunk->size = header + inside;
+    chunk->payload = size;
+    chunk->pinned = payload + inside;
+    chunk->pinned_size = size - inside;
+    chunk->masked_at = inside;
+    return chunk;
+}
+
+int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
+                         uint64_t token)
+{
+    int open = check_open(connection);
+    if (open == DROPPED)
+        uvws_event(connection->context, UVWS_EVENT_UNPIN, connection->slot, (int64_t)token, 0, 0);
+    if (open != OPEN)
+        return open;
+    uvws_context *context = connection->context;
+    if (connection->is_client && !context->mask_scratch) {
+        context->mask_scratch = malloc(PIECE_SIZE);
+        if (!context->mask_scratch)
+            return UVWS_NO_MEMORY;
+    }
+    uint8_t key[4];
+    if (connection->is_client && !uvws_frame_mask_key(context, key))
+        return UVWS_FAILED;
+    struct tx_chunk *chunk = large_frame(connection, kind, (const uint8_t *)data, size,
+                                         connection->is_client ? key : NULL);
+    if (!chunk)
+        return UVWS_NO_MEMORY;
+    chunk->token = token;
+    append_chunk(connection, chunk);
+    return queued_now(connection, size);
+}
+
+/* The next part of a large frame: what is left of its beginning, or a piece of the rest. */
+static const uint8_t *next_part(uvws_connection *connection, const struct tx_chunk *chunk,
+                                size_t *size)
+{
+    if (chunk->written < chunk->size) {
+        *size = chunk->size - chunk->written;
+        return chunk->data + chunk->written;
+    }
+    size_t at = chunk->written - chunk->size;
+    *size = chunk->pinned_size - at;
+    if (*size > PIECE_SIZE)
+        *size = PIECE_SIZE;
+    if (!connection->is_client)
+        return chunk->pinned + at;
+    uint8_t *scratch = (uint8_t *)connection->context->mask_scratch;
+    uvws_frame_mask(scratch, chunk->pinned + at, *size, chunk->mask, chunk->masked_at + at);
+    return scratch;
+}
+
+static int write_large(uvws_connection *connection, struct tx_chunk *chunk, size_t *written)
+{
+    size_t size = 0;
+    const uint8_t *part = next_part(connection, chunk, &size);
+    bool last = chunk->written + size == chunk->size + chunk->pinned_size;
+    int taken = lws_ws_write_part(connection->wsi, part, size, last);
+    if (taken < 0)
+        return -1;
+    *written = (size_t)taken;
+    connection->socket_full = (size_t)taken < size;
+    chunk->written += (size_t)taken;
+    /* The header counts as payload here until all of it is gone; it is a few bytes. */
+    size_t left = chunk->size + chunk->pinned_size - chunk->written;
+    if (left < chunk->payload) {
+        connection->queued -= chunk->payload - left;
+        chunk->payload = left;
+    }
+    if (!left)
+        drop_head(connection);
+    return 0;
+}
+#endif
+
+/* LWS_WRITE_HTTP is what lws passes through unframed on a WebSocket connection, with its own
+ * buffering of what the socket did not take. It does not write to the memory. */
+static int write_raw(uvws_connection *connection, const uint8_t *data, size_t size)
+{
+    return lws_write(connection->wsi, (unsigned char *)(uintptr_t)data, size, LWS_WRITE_HTTP);
+}
+
+static int write_whole(uvws_connection *connection, struct tx_chunk *chunk, size_t *written)
+{
+    if (write_raw(connection, chunk->data, chunk->size) < 0)
+        return -1;
+    connection->socket_full = lws_partial_buffered(connection->wsi);
+    if (connection->socket_full)
+        connection->in_flight += chunk->payload;
+    *written = chunk->size;
+    drop_head(connection);
+    return 0;
+}
+
+static int finish(uvws_connection *connection)
+{
+    uvws_context *context = connection->context;
+    if (connection->close_wanted) {
+        connection->close_wanted = false; /* lws asks again while it waits for the answer */
+        connection->close_by_us = true;
+        lws_close_reason(connection->wsi, (enum lws_close_status)connection->close_code,
+                         (unsigned char *)connection->close_reason, connection->close_reason_size);
+        return -1; /* lws sends the Close frame and waits for the answer */
+    }
+    if (connection->drain_due) {
+        connection->drain_due = false;
+        if (connection->wants_drain)
+            uvws_event(context, UVWS_EVENT_DRAIN, connection->slot, 0, 0, 0);
+    }
+    return 0;
+}
+
+/* lws says that the connection is writable. Returns -1 to have it closed. */
+int uvws_tx_write(uvws_connection *connection)
+{
+    struct lws *wsi = connection->wsi;
+    size_t turn = 0;
+    if (lws_partial_buffered(wsi))
+        return 0; /* it comes back when that is gone */
+    connection->in_flight = 0;
+    connection->socket_full = false;
+    while (connection->tx_head) {
+        struct tx_chunk *chunk = connection->tx_head;
+        size_t written = 0;
+        int failed = chunk->token ? write_large(connection, chunk, &written)
+                                  : write_whole(connection, chunk, &written);
+        if (failed)
+            return -1;
+        if (connection->socket_full) {
+            lws_callback_on_writable(wsi);
+            return 0;
+        }
+        turn += written;
+        if (turn >= TURN_SIZE && connection->tx_head) {
+            lws_callback_on_writable(wsi);
+            return 0;
+        }
+    }
+    return finish(connection);
+}
+
+/* What can be written at once is written, then a Close frame, and nobody waits for the answer. */
+bool uvws_tx_goodbye(uvws_connection *connection, int code)
+{
+    uint8_t frame[FRAME_HEADER_MAX + 2];
+    uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
+    uint8_t key[4];
+    struct lws *wsi = connection->wsi;
+    if (!wsi || connection->state != UVWS_CONNECTED || lws_partial_buffered(wsi) ||
+        uvws_tx_write(connection) < 0 || connection->tx_head || lws_partial_buffered(wsi))
+        return false;
+    if (connection->is_client && !uvws_frame_mask_key(connection->context, key))
+        return false;
+    size_t header = uvws_frame_header(frame, 8, true, 2, connection->is_client ? key : NULL);
+    memcpy(frame + header, payload, 2);
+    if (connection->is_client)
+        uvws_frame_mask(frame + header, payload, 2, key, 0);
+    return write_raw(connection, frame, header + 2) >= 0;
+}

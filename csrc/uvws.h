@@ -1,0 +1,244 @@
+/*
+ * The structs of the C core, and what its files offer each other.
+ *
+ * Everything here runs on the thread that runs the loop. Dependencies point one way:
+ * context, client, listener -> protocol -> tx, rx, headers -> events, evlib -> loop.
+ */
+#ifndef UVWS_UVWS_H
+#define UVWS_UVWS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <libwebsockets.h>
+#include <openssl/ssl.h>
+
+#include "api.h"
+#include "loop.h"
+
+#define UVWS_ERROR_SIZE 256
+
+struct tx_chunk;
+
+/* One growable block of memory; `data` is owned. */
+struct buffer {
+    char *data;
+    size_t size;
+    size_t capacity;
+};
+
+/* How far a sequence of bytes has come: utf8.c. */
+struct utf8 {
+    uint8_t missing; /* continuation bytes still to come */
+    uint8_t first;   /* the range of the next one */
+    uint8_t last;
+};
+
+/* What a client connection needs until it is established; owned by the connection. */
+struct client {
+    uvws_connection *connection; /* the one it belongs to */
+    char *server_name;           /* what the certificate must say; owned */
+    char *extra_headers;         /* "Name: value\r\n" lines; owned */
+    struct buffer headers; /* of the response, kept from the filter callback to "established" */
+    lws_sorted_usec_list_t timeout;
+    int fd;      /* of the attempt under way, or -1: finds the connection for OpenSSL's callback */
+    int failure; /* what it will be called if it fails now: UVWS_FAILURE_... */
+    bool verify;
+    bool attempting;
+    bool timed_out;
+};
+
+struct uvws_connection {
+    uvws_context *context;
+    struct lws *wsi;         /* borrowed from lws; NULL before the attempt and after the end */
+    uvws_listener *listener; /* borrowed; NULL on a client */
+    struct client *client;   /* owned; NULL on a server and once established */
+    uvws_connection *next;   /* in the free list or in the list of those with something to write */
+    uint32_t slot;
+    uint8_t state;
+    bool in_use;
+    bool is_client;
+    bool announced; /* Python knows it: an ACCEPTED or CONNECTED event was queued */
+    bool wants_drain;
+    bool drain_due;     /* something was queued since the last DRAIN event */
+    bool to_write;      /* in the context's list */
+    bool close_wanted;  /* by us, once the queue is empty */
+    bool close_by_peer; /* a Close frame came */
+    bool close_by_us;   /* that code went to lws */
+    /* It is closing or closed, and the user does not know yet: events are on their way. Until they
+     * arrive it looks open, and what is sent is dropped, as it would be had it been sent a little
+     * earlier: whoever answers each message must not get an error for a Close frame behind it. */
+    bool end_unseen;
+    bool refused; /* what the peer sent was: close_code says why */
+    bool reading_paused;
+
+    /* Receiving: the message that is being put together. */
+    struct buffer message;
+    bool in_message;
+    bool message_is_text;
+    struct utf8 utf8;
+    uint64_t max_message_size; /* bytes after inflation; 0: no limit */
+
+    /* Sending: a list of chunks, first in first out. */
+    struct tx_chunk *tx_head;
+    struct tx_chunk *tx_tail;
+    size_t queued;    /* payload bytes in the list */
+    size_t in_flight; /* payload bytes that lws holds because the socket was full */
+    bool socket_full; /* the last write was not taken whole */
+
+    /* Closing. */
+    uint16_t close_code;
+    uint8_t close_reason_size;
+    char close_reason[123];
+};
+
+struct uvws_listener {
+    uvws_context *context;
+    struct lws_vhost *vhost; /* the context's shared one, or one of its own for TLS */
+    uvws_listener *next;
+    int fd;             /* owned; -1 once closed */
+    size_t connections; /* that point here */
+    uint32_t slot;
+    uint64_t max_message_size;
+    bool wants_drain;
+    SSL_CTX *tls; /* owned by lws; NULL for plain TCP */
+    char *error;  /* where the TLS set-up says what is wrong; valid during uvws_listener_new */
+    const uvws_tls_pem *pem;
+};
+
+#define CONNECTIONS_PER_SLAB 64
+struct slab {
+    struct slab *next;
+    uvws_connection connections[CONNECTIONS_PER_SLAB];
+};
+
+/* The records and small payloads that wait for the next call into Python. */
+struct event_queue {
+    int64_t *records;
+    size_t count;    /* of records */
+    size_t capacity; /* of records */
+    struct buffer arena;
+};
+
+struct uvws_context {
+    void *handle; /* Python's; borrowed */
+    struct lws_context *lws;
+    struct lws_vhost *server_vhost; /* every plain listener; also see tls.c */
+    struct lws_vhost *client_vhost;
+    struct lws_vhost *client_tls_vhost;
+    SSL_CTX *client_tls; /* owned */
+    uvws_loop loop;
+    _Atomic(unsigned long) thread;
+    int busy;         /* depth of calls into lws or Python that need the structs to stay */
+    bool closed;      /* uvws_context_close() was called */
+    bool dispatching; /* Python is working through a batch of events */
+    bool flushing;
+    atomic_int references; /* Python's and those of the loop's handles */
+
+    /* Descriptors. The table maps one to its watch; lws has no public way from a wsi to ours. */
+    uvws_watch **watches;
+    size_t watch_capacity;
+    int *eager; /* descriptors to be offered POLLOUT without asking the kernel */
+    size_t eager_count;
+    size_t eager_capacity;
+
+    uvws_listener *listeners;
+    bool listeners_left; /* one that is closed lost its last connection */
+    struct slab *slabs;
+    uint32_t slab_count;
+    uvws_connection *free_connections;
+    uvws_connection *to_write;
+    size_t live; /* listeners and connections: what keeps the loop alive */
+
+    struct event_queue queues[2];
+    struct event_queue *queue; /* the one being filled */
+
+    struct tx_chunk *spare_chunks;
+    unsigned spare_chunk_count;
+    char *mask_scratch; /* owned; made at the first large masked payload */
+    uint8_t random[2048];
+    size_t random_left;
+};
+
+/* buffer.c */
+bool uvws_buffer_reserve(struct buffer *buffer, size_t capacity);
+bool uvws_buffer_append(struct buffer *buffer, const void *data, size_t size);
+void uvws_buffer_free(struct buffer *buffer);
+
+/* events.c */
+bool uvws_event(uvws_context *context, int kind, uint32_t slot, int64_t first, int64_t second,
+                int64_t third);
+bool uvws_event_with_payload(uvws_context *context, int kind, uint32_t slot, const void *payload,
+                             size_t size, int64_t third);
+bool uvws_events_pending(const uvws_context *context);
+bool uvws_events_are_many(const uvws_context *context);
+void uvws_events_deliver(uvws_context *context);
+void uvws_events_free(uvws_context *context);
+
+/* evlib.c */
+extern const lws_plugin_evlib_t uvws_event_library;
+uvws_watch *uvws_watch_find(const uvws_context *context, int fd);
+uvws_watch *uvws_watch_open(uvws_context *context, int fd);
+void uvws_watch_drop(uvws_context *context, int fd);
+bool uvws_watch_apply(uvws_context *context, uvws_watch *watch);
+
+/* service.c */
+void uvws_wake(uvws_context *context);
+void uvws_live_changed(uvws_context *context, int by);
+
+/* tx.c */
+int uvws_tx_write(uvws_connection *connection);
+void uvws_tx_schedule(uvws_connection *connection);
+void uvws_tx_clear(uvws_connection *connection);
+void uvws_tx_clear_but_begun(uvws_connection *connection);
+void uvws_tx_free_spares(uvws_context *context);
+bool uvws_tx_goodbye(uvws_connection *connection, int code);
+
+/* frame.c */
+#define FRAME_HEADER_MAX 14
+size_t uvws_frame_header(uint8_t *out, int opcode, bool final, size_t size,
+                         const uint8_t *mask_or_null);
+void uvws_frame_mask(uint8_t *out, const uint8_t *in, size_t size, const uint8_t key[4],
+                     size_t offset);
+bool uvws_frame_mask_key(uvws_context *context, uint8_t key[4]);
+
+/* rx.c */
+int uvws_rx(uvws_connection *connection, const char *data, size_t size);
+int uvws_rx_close(uvws_connection *connection, const uint8_t *payload, size_t size);
+void uvws_rx_clear(uvws_connection *connection);
+
+/* utf8.c */
+bool uvws_utf8_feed(struct utf8 *state, const void *data, size_t size);
+bool uvws_utf8_complete(const struct utf8 *state);
+
+/* headers.c */
+bool uvws_headers_collect(struct lws *wsi, bool is_request, struct buffer *out);
+
+/* connection.c */
+uvws_connection *uvws_connection_new(uvws_context *context);
+void uvws_connection_free(uvws_connection *connection);
+void uvws_connection_ended(uvws_connection *connection);
+void uvws_connection_closing(uvws_connection *connection);
+void uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers);
+void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *payload, size_t size);
+
+/* client.c */
+void uvws_client_failed(uvws_connection *connection, const char *reason, size_t size);
+int uvws_client_append_headers(uvws_connection *connection, unsigned char **at, size_t room);
+void uvws_client_free(uvws_connection *connection);
+
+/* listener.c */
+void uvws_listener_ready(uvws_listener *listener);
+void uvws_listener_free(uvws_listener *listener);
+void uvws_listener_left(uvws_listener *listener);
+void uvws_listeners_tidy(uvws_context *context);
+
+/* protocol.c */
+extern const struct lws_protocols uvws_protocols[];
+void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *info);
+
+/* tls.c */
+int uvws_tls_server_setup(uvws_listener *listener, SSL_CTX *tls);
+
+#endif

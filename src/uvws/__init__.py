@@ -1,0 +1,72 @@
+"""WebSockets for Python on the libuv loop that you already run."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+from .errors import (
+    ConnectionClosed,
+    ConnectTimeout,
+    Error,
+    HandshakeError,
+    InvalidState,
+    InvalidURL,
+    MessageTooBig,
+    TLSError,
+    WrongThread,
+)
+from .headers import Headers
+from .states import State
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .context import Context
+    from .listener import Listener
+    from .logs import set_debug
+
+    LWS_VERSION: str
+
+__all__ = [
+    "LWS_VERSION",
+    "ConnectTimeout",
+    "Connection",
+    "ConnectionClosed",
+    "Context",
+    "Error",
+    "HandshakeError",
+    "Headers",
+    "InvalidState",
+    "InvalidURL",
+    "Listener",
+    "MessageTooBig",
+    "State",
+    "TLSError",
+    "WrongThread",
+    "__version__",
+    "set_debug",
+]
+
+
+# What needs the extension is loaded when it is asked for: `python -m uvws pyuv-cflags` must work
+# before that is built.
+_HOMES = {
+    "Connection": "connection",
+    "Context": "context",
+    "Listener": "listener",
+    "set_debug": "logs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name == "LWS_VERSION":
+        core = importlib.import_module("._core", __name__)
+        value: Any = core.ffi.string(core.lib.uvws_lws_version()).decode()
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value

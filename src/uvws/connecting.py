@@ -1,0 +1,124 @@
+"""A client connection on its way: name look-up, then one address after the other."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ._core import ffi, lib
+from .core import Core
+from .loops.adapter import Address
+from .url import URL
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectOptions:
+    """What is the same for every address that is tried."""
+
+    url: URL
+    protocols: list[str]
+    headers: list[tuple[str, str]]
+    verify: bool
+    max_message_size: int
+    wants_drain: bool
+
+
+class Connecting:
+    """The attempts of one connection."""
+
+    def __init__(
+        self, core: Core, connection: Connection, c: Any, connect_options: ConnectOptions
+    ) -> None:
+        self._core = core
+        self._connection = connection
+        self._c = c
+        self._options = connect_options
+        self._addresses: list[Address] = []
+        self._cancel_resolve: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Look the name up, or go ahead where there is none."""
+        url = self._options.url
+        if url.unix_path is not None or _is_address(url.host):
+            self._addresses = [(url.host, url.port)]
+            self.try_next()
+            return
+        self._cancel_resolve = self._core.adapter.resolve(url.host, url.port, self._resolved)
+
+    def _resolved(self, answer: list[Address] | OSError) -> None:
+        if self._cancel_resolve is None:
+            return  # cancelled, timed out, or the context is closed
+        self._cancel_resolve = None
+        if isinstance(answer, OSError):
+            self._report(answer)
+            return
+        if not answer:
+            self._report(OSError(f"no address for {self._options.url.host}"))
+            return
+        self._addresses = list(dict.fromkeys(answer))
+        self.try_next()
+
+    def _report(self, failure: OSError) -> None:
+        """Outside of dispatch(), so under a guard of its own."""
+        try:
+            self._connection.connect_failed(failure)
+        except BaseException as error:
+            self._core.report("Exception in a uvws callback", error)
+
+    def has_more(self) -> bool:
+        """Tell whether there is an address that was not tried."""
+        return bool(self._addresses)
+
+    def try_next(self) -> None:
+        """Start an attempt at the next address; how it goes comes as an event."""
+        address, port = self._addresses.pop(0)
+        struct, kept = self._struct(address, port)
+        if lib.uvws_connect(self._c, struct) != lib.UVWS_OK:
+            raise MemoryError
+        del kept
+
+    def cancel(self) -> None:
+        """Forget a look-up that is under way."""
+        cancel, self._cancel_resolve = self._cancel_resolve, None
+        if cancel is not None:
+            cancel()
+
+    def _struct(self, address: str, port: int) -> tuple[Any, list[Any]]:
+        options, url = self._options, self._options.url
+        lines = "".join(f"{name}: {value}\r\n" for name, value in options.headers)
+        kept = {
+            "address": ffi.new("char[]", address.encode()),
+            "host_header": ffi.new("char[]", url.host_header.encode()),
+            "server_name": ffi.new("char[]", url.host.encode()),
+            "path": ffi.new("char[]", url.path.encode()),
+            "extra_headers": ffi.new("char[]", lines.encode("latin-1")),
+        }
+        if url.unix_path is not None:
+            kept["unix_path"] = ffi.new("char[]", url.unix_path.encode())
+        if options.protocols:
+            kept["protocols"] = ffi.new("char[]", ", ".join(options.protocols).encode())
+        struct = ffi.new(
+            "uvws_connect_options *",
+            {
+                **kept,
+                "port": port,
+                "secure": url.secure,
+                "verify": options.verify,
+                "want_drain": options.wants_drain,
+                "max_message_size": options.max_message_size,
+            },
+        )
+        return struct, list(kept.values())
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

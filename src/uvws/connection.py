@@ -1,0 +1,369 @@
+"""One WebSocket connection."""
+
+from __future__ import annotations
+
+import errno as errno_module
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import options
+from ._core import ffi, lib
+from .core import Core
+from .errors import (
+    ConnectionClosed,
+    ConnectTimeout,
+    HandshakeError,
+    MessageTooBig,
+    TLSError,
+    WrongThread,
+)
+from .headers import Headers
+from .states import State
+
+_NO_MEMORY = lib.UVWS_NO_MEMORY
+_NOT_OPEN = lib.UVWS_NOT_OPEN
+_WRONG_THREAD = lib.UVWS_WRONG_THREAD
+_PIN_SIZE = lib.UVWS_PIN_SIZE
+_TEXT = lib.UVWS_TEXT
+_BINARY = lib.UVWS_BINARY
+_STATES = {
+    lib.UVWS_CONNECTING: State.CONNECTING,
+    lib.UVWS_CONNECTED: State.CONNECTED,
+    lib.UVWS_CLOSING: State.CLOSING,
+    lib.UVWS_CLOSED: State.CLOSED,
+}
+# How lws words the failure of a connect(): the number is errno.
+_CONNECT_ERRNO = re.compile(r"conn fail:.*?(\d+)")
+
+_send = lib.uvws_send
+_send_pinned = lib.uvws_send_pinned
+_from_buffer = ffi.from_buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """The user's callbacks, shared by all connections of a listener."""
+
+    on_connect: Callable[[Connection, Headers | None], object] | None
+    on_message: Callable[[Connection, Any], object] | None
+    on_close: Callable[[Connection, int, str], object] | None
+    on_error: Callable[[Connection, Exception], object] | None
+    on_drain: Callable[[Connection], object] | None
+
+    @classmethod
+    def checked(cls, given: dict[str, object]) -> Callbacks:
+        """Make it from keyword arguments.
+
+        Raises:
+            TypeError: one is neither callable nor None.
+        """
+        return cls(**{name: options.callback(name, value) for name, value in given.items()})
+
+
+def _ignore(_connection: Connection, _data: object) -> None:
+    """Deliver to nobody."""
+
+
+class Connection:
+    """A WebSocket connection; made by `Context.connect` and by listeners, never directly.
+
+    Every method and property raises `uvws.WrongThread` off the loop's thread.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_c",
+        "_callbacks",
+        "_connecting",
+        "_core",
+        "_slot",
+        "_stash",
+        "_state",
+        "deliver",
+    )
+
+    def __init__(self, core: Core, c: Any, slot: int, callbacks: Callbacks) -> None:
+        self._core = core
+        self._c = c
+        self._slot = slot
+        self._callbacks = callbacks
+        self._state: State | None = None  # the last one; until then C knows
+        self._stash: dict[Any, Any] | None = None
+        self._connecting: Any = None
+        self.deliver: Callable[[Connection, Any], object] = callbacks.on_message or _ignore
+        core.connections[slot] = self
+        core.live_changed()
+
+    def __repr__(self) -> str:
+        state: object = self._state or _STATES.get(lib.uvws_state(self._c), "of another thread")
+        return f"<uvws.Connection {state} at {id(self):#x}>"
+
+    # Sending
+
+    def send(self, data: str | bytes | bytearray | memoryview) -> None:
+        """Send a message: text for a str, binary for anything bytes-like.
+
+        It is queued, and written when the loop comes round; the queue has no limit of its own.
+
+        Args:
+            data: the whole message. Changing a mutable one afterwards does not change what is sent.
+
+        Raises:
+            TypeError: `data` is neither.
+            uvws.ConnectionClosed: the connection is not open.
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        if data.__class__ is str:
+            payload = data.encode()
+            size = len(payload)
+            if size < _PIN_SIZE:
+                result = _send(self._c, _TEXT, payload, size)
+                if result < 0:
+                    self._refuse(result)
+            else:
+                self._send_large(_TEXT, payload)
+        elif data.__class__ is bytes:
+            size = len(data)
+            if size < _PIN_SIZE:
+                result = _send(self._c, _BINARY, data, size)
+                if result < 0:
+                    self._refuse(result)
+            else:
+                self._send_large(_BINARY, data)
+        elif isinstance(data, str):
+            self.send_text(data)
+        else:
+            self.send_binary(data)
+
+    def send_text(self, data: str) -> None:
+        """Send a text message.
+
+        Raises:
+            TypeError: `data` is not a str.
+            uvws.ConnectionClosed: the connection is not open.
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        if not isinstance(data, str):
+            raise TypeError(f"data must be str, not {type(data).__name__}")
+        self._send(_TEXT, str.encode(data))
+
+    def send_binary(self, data: bytes | bytearray | memoryview) -> None:
+        """Send a binary message.
+
+        Raises:
+            TypeError: `data` is not bytes-like.
+            uvws.ConnectionClosed: the connection is not open.
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        if not isinstance(data, bytes):
+            try:
+                data = bytes(memoryview(data))
+            except TypeError:
+                raise TypeError(
+                    f"data must be str or bytes-like, not {type(data).__name__}"
+                ) from None
+        self._send(_BINARY, data)
+
+    def _send(self, kind: int, payload: bytes) -> None:
+        size = len(payload)
+        if size >= _PIN_SIZE:
+            self._send_large(kind, payload)
+            return
+        result = _send(self._c, kind, payload, size)
+        if result < 0:
+            self._refuse(result)
+
+    def _send_large(self, kind: int, payload: bytes) -> None:
+        """C reads the payload where it is, for as long as it is queued."""
+        core = self._core
+        token = core.pin(payload)
+        result = _send_pinned(self._c, kind, _from_buffer(payload), len(payload), token)
+        if result < 0:
+            core.unpin(token)
+            self._refuse(result)
+
+    def _refuse(self, result: int) -> None:
+        """Raise what a negative result of C means."""
+        if result == _WRONG_THREAD:
+            raise WrongThread("uvws objects belong to the thread that runs their loop")
+        if result == _NOT_OPEN:
+            self._core.check_thread()
+            if self._state is State.DESTROYED:
+                raise ConnectionClosed("Connection has been destroyed")
+            raise ConnectionClosed("Connection is not open")
+        if result == _NO_MEMORY:
+            raise MemoryError
+        raise OSError(errno_module.EIO, "the system gave no random bytes for the mask")
+
+    # Closing
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection: what is queued is sent, then a Close frame (RFC 6455, section 7).
+
+        `on_close` follows when the peer has answered, or after five seconds without an answer. No
+        message is delivered any more. While connecting, closing and closed this does nothing.
+
+        Args:
+            code: 1000-1003, 1007-1014 or 3000-4999.
+            reason: a text, cut at a character to 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: `code` must not be sent.
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        code = options.close_code(code)
+        encoded = options.close_reason(reason)
+        self._core.check_thread()
+        if self._state is None and lib.uvws_close(self._c, code, encoded, len(encoded)) == 0:
+            self.deliver = _ignore
+
+    # State
+
+    @property
+    def state(self) -> State:
+        """Where the connection is in its life."""
+        if self._state is not None:
+            self._core.check_thread()
+            return self._state
+        result = lib.uvws_state(self._c)
+        if result < 0:
+            self._refuse(result)
+        if result == lib.UVWS_CLOSED:
+            return State.CLOSING  # over for C, but on_close is still to come
+        return _STATES[result]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the state is "connected"."""
+        return self.state is State.CONNECTED
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether the state is "connecting"."""
+        return self.state is State.CONNECTING
+
+    @property
+    def send_queue_size(self) -> int:
+        """Payload bytes that are queued and not yet in the kernel's hands."""
+        result = int(lib.uvws_send_queue_size(self._c))
+        if result < 0:
+            self._refuse(result)
+        return result
+
+    @property
+    def stash(self) -> dict[Any, Any]:
+        """A dict for whatever belongs to this connection."""
+        self._core.check_thread()
+        if self._stash is None:
+            self._stash = {}
+        return self._stash
+
+    # Events, as core.py dispatches them
+
+    def start_connecting(self, connecting: Any) -> None:
+        """Begin with the first attempt."""
+        self._connecting = connecting
+        connecting.start()
+
+    def connected(self, raw_headers: bytes) -> None:
+        """The handshake is done."""
+        self._connecting = None
+        if self._callbacks.on_connect is not None:
+            self._callbacks.on_connect(self, parse_headers(raw_headers))
+
+    def message_too_big(self, limit: int) -> None:
+        """A message over the limit came; C closes with 1009."""
+        self.deliver = _ignore
+        self._error(MessageTooBig(f"message exceeds max_message_size of {limit} bytes"))
+
+    def closing(self) -> None:
+        """The peer closes, or broke a rule: what was sent before is delivered by now."""
+        self.deliver = _ignore
+        lib.uvws_end_seen(self._c)
+
+    def drained(self) -> None:
+        """The send queue became empty."""
+        if self._callbacks.on_drain is not None:
+            self._callbacks.on_drain(self)
+
+    def ended(self, code: int, reason: bytes) -> None:
+        """The network side is gone."""
+        self._forget(State.CLOSED)
+        if self._callbacks.on_close is not None:
+            self._callbacks.on_close(self, code, reason.decode("utf-8", "replace"))
+
+    def attempt_failed(self, failure: int, status: int, raw_reason: bytes) -> None:
+        """One attempt to connect failed: try the next address, or report."""
+        reason = raw_reason.decode("utf-8", "replace")
+        connecting = self._connecting
+        if failure == lib.UVWS_FAILURE_NETWORK and connecting.has_more():
+            connecting.try_next()
+            return
+        self.connect_failed(_connect_error(failure, status, reason))
+
+    def connect_failed(self, error: Exception) -> None:
+        """The connection will not come about; `on_error` is all that is heard of it."""
+        connecting, self._connecting = self._connecting, None
+        connecting.cancel()
+        lib.uvws_connect_abort(self._c)
+        self._forget(State.CLOSED, released=True)
+        self._error(error)
+
+    def context_closed(self, code: int) -> None:
+        """The context is closing: the last callback."""
+        connecting, self._connecting = self._connecting, None
+        self.deliver = _ignore
+        self._c = ffi.NULL
+        self._state = State.DESTROYED
+        try:
+            if connecting is not None:
+                connecting.cancel()
+                self._error(ConnectionClosed("Context is closed"))
+            elif self._callbacks.on_close is not None:
+                self._callbacks.on_close(self, code, "")
+        except BaseException as error:
+            self._core.report("Exception in a uvws callback", error)
+
+    def _error(self, error: Exception) -> None:
+        if self._callbacks.on_error is not None:
+            self._callbacks.on_error(self, error)
+
+    def _forget(self, state: State, *, released: bool = False) -> None:
+        """C's struct goes back, the slot is free."""
+        c, self._c = self._c, ffi.NULL
+        self._state = state
+        self.deliver = _ignore
+        if not released:
+            lib.uvws_connection_release(c)
+        self._core.connections.pop(self._slot, None)
+        self._core.live_changed()
+
+
+def parse_headers(raw: bytes) -> Headers:
+    """Make headers of what C collected: names and values, each with a NUL behind it."""
+    fields = raw.decode("latin-1").split("\0")
+    return Headers(
+        [(_spelled(name), value) for name, value in zip(fields[0:-1:2], fields[1::2], strict=True)]
+    )
+
+
+def _spelled(name: str) -> str:
+    """Lws gives names in lower case; the usual spelling reads better."""
+    return "-".join(part.capitalize() for part in name.split("-"))
+
+
+def _connect_error(failure: int, status: int, reason: str) -> Exception:
+    if failure == lib.UVWS_FAILURE_TIMEOUT:
+        return ConnectTimeout("connect timeout")
+    if failure == lib.UVWS_FAILURE_TLS:
+        return TLSError(reason)
+    if failure == lib.UVWS_FAILURE_HANDSHAKE:
+        return HandshakeError(reason, status=status or None)
+    found = _CONNECT_ERRNO.match(reason)
+    if found:
+        number = int(found.group(1))
+        return OSError(number, os.strerror(number))
+    return OSError(errno_module.ECONNREFUSED, reason)

@@ -1,0 +1,285 @@
+"""The context: everything that one loop serves."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from . import callbacks as _callbacks  # noqa: F401  C finds them by name
+from . import logs, options
+from ._core import ffi, lib
+from .connecting import Connecting, ConnectOptions
+from .connection import Callbacks, Connection
+from .core import ERROR_SIZE, Core
+from .errors import TLSError
+from .headers import Headers, encode_headers
+from .listener import Listener, open_socket
+from .loops import adapt
+from .options import PEM
+from .states import State
+from .url import parse_url
+
+HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
+
+_RESERVED_NAME = "default"
+
+
+class Context:
+    """WebSocket servers and clients on one event loop.
+
+    A context belongs to the thread that runs its loop. It is a context manager that closes itself.
+    """
+
+    def __init__(
+        self,
+        loop: object = None,
+        *,
+        ssl_cert: PEM | None = None,
+        ssl_key: PEM | None = None,
+        ssl_ca: PEM | None = None,
+    ) -> None:
+        """Create a context on a loop, which need not be running yet.
+
+        Args:
+            loop: a `pyuv.Loop`, a uvloop loop or any asyncio loop; None for the running asyncio
+                loop, else pyuv's default loop.
+            ssl_cert: certificate that clients of this context show (mutual TLS), with the rest of
+                its chain: a path, or PEM as bytes.
+            ssl_key: its private key.
+            ssl_ca: the authorities to trust instead of the system's.
+
+        Raises:
+            TypeError: `loop` is no loop, or a certificate neither a path nor bytes.
+            ValueError: a certificate without a key, or the other way round.
+            OSError: a file cannot be read.
+            RuntimeError: `loop` is None and there is none, or it is closed.
+        """
+        self._core: Core | None = None
+        self._tls = options.tls_files(ssl_cert, ssl_key, ssl_ca)
+        logs.apply()
+        core = Core(adapt(loop))
+        core.context = weakref.ref(self)
+        self._core = core
+
+    def __del__(self) -> None:
+        core = getattr(self, "_core", None)
+        if core is None or core.closed or sys.is_finalizing():
+            return
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        core.close_abandoned()
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._core is None or self._core.closed else "open"
+        return f"<uvws.Context {state} at {id(self):#x}>"
+
+    def _usable(self) -> Core:
+        core = self._core
+        assert core is not None  # __init__ has returned
+        core.check()
+        return core
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that are connected or closing.
+
+        Raises:
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        core = self._core
+        assert core is not None
+        core.check_thread()
+        wanted = (State.CONNECTED, State.CLOSING)
+        return [each for each in list(core.connections.values()) if each.state in wanted]
+
+    def connect(
+        self,
+        url: str,
+        *,
+        protocol: str | Sequence[str] | None = None,
+        headers: HeaderPairs | None = None,
+        ssl_verify: bool = True,
+        max_message_size: int = 0,
+        connect_timeout: float | None = None,
+        on_connect: Callable[[Connection, Headers], object] | None = None,
+        on_message: Callable[[Connection, Any], object] | None = None,
+        on_close: Callable[[Connection, int, str], object] | None = None,
+        on_error: Callable[[Connection, Exception], object] | None = None,
+        on_drain: Callable[[Connection], object] | None = None,
+    ) -> Connection:
+        """Open a client connection.
+
+        Args:
+            url: `ws://`, `wss://`, `ws+unix:` or `wss+unix:`; see `uvws.url.parse_url`.
+            protocol: subprotocols to offer, in order of preference.
+            headers: more headers for the request.
+            ssl_verify: whether the server's certificate and its name are checked.
+            max_message_size: largest message to accept, in bytes; 0 for no limit.
+            connect_timeout: seconds for name look-up, TCP, TLS and handshake together; None for the
+                system's and libwebsockets' own limits.
+            on_connect: called with the connection and the response headers.
+            on_message: called with each whole message: str for text, bytes for binary.
+            on_close: called with the close code and the reason, once the connection has been open.
+            on_error: called with an exception; after one before the connection is open nothing
+                follows.
+            on_drain: called when the send queue became empty.
+
+        Returns:
+            The connection, in the state "connecting".
+
+        Raises:
+            uvws.InvalidURL: the URL is malformed.
+            uvws.TLSError: the certificates of this context cannot be used.
+            uvws.InvalidState: the context is closed.
+            uvws.WrongThread: this is not the loop's thread.
+            TypeError, ValueError: another argument is wrong; the message names it.
+        """
+        core = self._usable()
+        callbacks = Callbacks.checked(
+            {
+                "on_connect": on_connect,
+                "on_message": on_message,
+                "on_close": on_close,
+                "on_error": on_error,
+                "on_drain": on_drain,
+            }
+        )
+        connect_options = ConnectOptions(
+            url=parse_url(url),
+            protocols=options.protocols(protocol),
+            headers=encode_headers(headers or (), "headers"),
+            verify=bool(ssl_verify),
+            max_message_size=options.message_limit(max_message_size),
+            wants_drain=on_drain is not None,
+        )
+        timeout = options.timeout("connect_timeout", connect_timeout)
+        if connect_options.url.secure:
+            self._set_up_client_tls(core)
+        return _start_connecting(core, connect_options, callbacks, timeout)
+
+    def _set_up_client_tls(self, core: Core) -> None:
+        error = ffi.new("char[]", ERROR_SIZE)
+        pem, kept = self._tls.for_c()
+        if lib.uvws_client_tls(core.c, pem, error, ERROR_SIZE) != lib.UVWS_OK:
+            raise TLSError(ffi.string(error).decode("utf-8", "replace"))
+        del kept
+
+    def listen(
+        self,
+        port: int = 0,
+        *,
+        host: str | None = None,
+        name: str = "server",
+        ssl_cert: PEM | None = None,
+        ssl_key: PEM | None = None,
+        ssl_ca: PEM | None = None,
+        max_message_size: int = 0,
+        on_connect: Callable[[Connection, Headers], object] | None = None,
+        on_message: Callable[[Connection, Any], object] | None = None,
+        on_close: Callable[[Connection, int, str], object] | None = None,
+        on_error: Callable[[Connection, Exception], object] | None = None,
+        on_drain: Callable[[Connection], object] | None = None,
+    ) -> Listener:
+        """Listen for connections.
+
+        Args:
+            port: TCP port; 0 lets the system choose (`Listener.port` says which).
+            host: address to bind, or a name, which is looked up at once; None for every address,
+                IPv4 and IPv6; `unix:/path` for a Unix socket, or just a path that begins with `/`.
+            name: tells this listener from the others of this context; "default" is reserved.
+            ssl_cert: certificate with the rest of its chain, which turns TLS on: a path, or PEM as
+                bytes.
+            ssl_key: its private key.
+            ssl_ca: authorities one of which must have signed the client's certificate.
+            max_message_size: largest message to accept, in bytes; 0 for no limit.
+            on_connect: called with the connection and the request headers, the path under "Path".
+            on_message: called with each whole message: str for text, bytes for binary.
+            on_close: called with the close code and the reason.
+            on_error: called with an exception.
+            on_drain: called when the send queue became empty.
+
+        Returns:
+            The listener.
+
+        Raises:
+            OSError: the system refuses the address; errno says why.
+            uvws.TLSError: the certificate or the key cannot be used.
+            uvws.InvalidState: the context is closed.
+            uvws.WrongThread: this is not the loop's thread.
+            TypeError, ValueError: another argument is wrong; the message names it.
+        """
+        core = self._usable()
+        callbacks = Callbacks.checked(
+            {
+                "on_connect": on_connect,
+                "on_message": on_message,
+                "on_close": on_close,
+                "on_error": on_error,
+                "on_drain": on_drain,
+            }
+        )
+        _check_name(core, name)
+        tls = options.tls_files(ssl_cert, ssl_key, ssl_ca)
+        if tls.ca is not None and tls.cert is None:
+            raise ValueError("ssl_ca needs ssl_cert and ssl_key as well")
+        limit = options.message_limit(max_message_size)
+        checked_port = options.listen_port(port)
+        if host is not None and not isinstance(host, str):
+            raise TypeError(f"host must be str or None, not {type(host).__name__}")
+        sock = open_socket(host, checked_port)
+        try:
+            return Listener(core, name, sock, callbacks, tls, limit)
+        except BaseException:
+            sock.close()
+            raise
+
+    def close(self) -> None:
+        """Close every connection and listener.
+
+        A Close frame with code 1001 is tried on every open connection, without waiting; each gets
+        `on_close` with 1001, a connecting one `on_error`. No callback comes after this. Closing
+        twice does nothing.
+
+        Raises:
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        core = self._core
+        if core is None or core.closed:
+            return
+        core.check_thread()
+        core.close()
+
+
+def _check_name(core: Core, name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be str, not {type(name).__name__}")
+    if not name or name == _RESERVED_NAME:
+        raise ValueError(f"name must not be empty or {_RESERVED_NAME!r}")
+    if any(each.name == name and each.is_open for each in core.listeners.values()):
+        raise ValueError(f"name {name!r} is in use by another listener of this context")
+
+
+def _start_connecting(
+    core: Core, connect_options: ConnectOptions, callbacks: Callbacks, timeout: float | None
+) -> Connection:
+    slot = ffi.new("uint32_t *")
+    c = lib.uvws_client_new(core.c, timeout or 0.0, slot)
+    if c == ffi.NULL:
+        raise MemoryError
+    connection = Connection(core, c, slot[0], callbacks)
+    connection.start_connecting(Connecting(core, connection, c, connect_options))
+    return connection

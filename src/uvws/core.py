@@ -1,0 +1,261 @@
+"""The part of a context that C calls: it outlives the `Context` object where it has to.
+
+C knows this object by a cffi handle. It stays registered until the loop has let go of the last
+handle that C put on it, since libuv reads their memory until then; so it also holds the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ._core import ffi, lib
+from .errors import InvalidState, WrongThread
+from .loops import LoopAdapter
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .context import Context
+    from .listener import Listener
+
+ERROR_SIZE = 256
+_GOING_AWAY = 1001
+
+_WORDS = lib.UVWS_EVENT_WORDS
+_TEXT = lib.UVWS_EVENT_TEXT
+_BINARY = lib.UVWS_EVENT_BINARY
+_LARGE_TEXT = lib.UVWS_EVENT_LARGE_TEXT
+_LARGE_BINARY = lib.UVWS_EVENT_LARGE_BINARY
+_UNPIN = lib.UVWS_EVENT_UNPIN
+
+_registered: set[Core] = set()
+
+
+class Core:
+    """Connections, listeners and events of one context."""
+
+    def __init__(self, adapter: LoopAdapter) -> None:
+        self.adapter = adapter
+        self.connections: dict[int, Connection] = {}
+        self.listeners: dict[int, Listener] = {}  # also closed ones that still have connections
+        self.open_listeners = 0
+        self.listeners_made = 0
+        self.closed = False
+        self.context: weakref.ref[Context] | None = None
+        self._live_context: Context | None = None
+        self._pinned: dict[int, bytes] = {}
+        self._pins = 0
+        self._soon: deque[Callable[[], None]] = deque()
+        self._creator = threading.get_ident()
+        self.handle = ffi.new_handle(self)
+        error = ffi.new("char[]", ERROR_SIZE)
+        adapter.attach(self)
+        self.c = lib.uvws_context_new(
+            self.handle,
+            ffi.cast("void *", adapter.uv_loop),
+            adapter.uv_library.encode(),
+            adapter.keeps_alive,
+            error,
+            ERROR_SIZE,
+        )
+        if self.c == ffi.NULL:
+            adapter.detach()
+            raise MemoryError(ffi.string(error).decode())
+        _registered.add(self)
+
+    def __del__(self) -> None:
+        c = getattr(self, "c", ffi.NULL)
+        if c != ffi.NULL:
+            lib.uvws_context_release(c)
+
+    def check(self) -> None:
+        """Raise unless the context can be used here and now.
+
+        Raises:
+            InvalidState: it is closed.
+            WrongThread: this is not the loop's thread.
+        """
+        if self.closed:
+            raise InvalidState("Context is closed")
+        self.check_thread()
+
+    def check_thread(self) -> None:
+        """Raise WrongThread unless this is the loop's thread."""
+        if lib.uvws_context_check_thread(self.c) != lib.UVWS_OK:
+            raise WrongThread("uvws objects belong to the thread that runs their loop")
+
+    def live_changed(self) -> None:
+        """Keep the Context from being collected while it has a listener or a connection."""
+        live = bool(self.connections or self.open_listeners)
+        self._live_context = self.context() if live and self.context is not None else None
+
+    # Closing
+
+    def close(self) -> None:
+        """End everything: a Close frame with 1001 where that needs no waiting, the callbacks, C."""
+        if self.closed:
+            return
+        self.closed = True
+        loop_is_closed = self.adapter.is_closed()
+        lib.uvws_context_say_goodbye(self.c, _GOING_AWAY)
+        connections = list(self.connections.values())
+        self.connections.clear()
+        for listener in self.listeners.values():
+            listener.context_closed()
+        self.listeners.clear()
+        for connection in connections:
+            connection.context_closed(_GOING_AWAY)
+        self.adapter.detach()
+        lib.uvws_context_close(self.c, loop_is_closed)
+        self._pinned.clear()
+        self._live_context = None
+
+    def loop_closing(self) -> None:
+        """The loop is closed under the context: an error of the user's, and survivable."""
+        if self.closed:
+            return
+        warnings.warn(
+            "the event loop was closed before its uvws.Context", ResourceWarning, stacklevel=2
+        )
+        self.close()
+
+    def close_abandoned(self) -> None:
+        """The Context was collected, on whatever thread that happened."""
+        if self.closed:
+            return
+        if lib.uvws_context_check_thread(self.c) == lib.UVWS_OK:
+            self.close()
+        else:
+            self.call_soon_threadsafe(self.close)
+
+    def released(self) -> None:
+        """C has let go: the last handle on the loop is closed."""
+        _registered.discard(self)
+
+    # Calls from other threads
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Have something called from the loop's thread; the one call that any thread may make."""
+        if self.adapter.call_soon_threadsafe(callback):
+            return
+        self._soon.append(callback)
+        lib.uvws_context_call_soon(self.c)
+
+    def run_soon(self) -> None:
+        """Call what other threads asked for."""
+        for _ in range(len(self._soon)):
+            callback = self._soon.popleft()
+            try:
+                callback()
+            except BaseException as error:
+                self.adapter.report("Exception in a callback from another thread", error)
+
+    # What loops that Python drives call (see loops.Driver)
+
+    def descriptor_ready(self, fd: int, events: int) -> None:
+        """Serve a descriptor."""
+        lib.uvws_descriptor_ready(self.c, fd, events)
+
+    def timer_due(self) -> None:
+        """Serve the timer."""
+        lib.uvws_timer_due(self.c)
+
+    def flush(self) -> None:
+        """Deliver and write what waits."""
+        lib.uvws_flush(self.c)
+
+    # Payloads that C reads where they are
+
+    def pin(self, payload: bytes) -> int:
+        """Keep a payload until C says UNPIN; returns the token for it."""
+        self._pins += 1
+        self._pinned[self._pins] = payload
+        return self._pins
+
+    def unpin(self, token: int) -> None:
+        """Let go of a payload."""
+        self._pinned.pop(token, None)
+
+    # Events
+
+    def dispatch(self, words: list[int], payload: bytes) -> None:
+        """Work through a batch of events, in order, whatever the user's callbacks raise.
+
+        Args:
+            words: UVWS_EVENT_WORDS integers for each event.
+            payload: what they refer to by offset.
+        """
+        connections = self.connections
+        word = iter(words)
+        events = zip(word, word, word, word, strict=True)
+        while True:
+            connection: Connection | None = None
+            try:
+                for tag, first, second, third in events:
+                    connection = connections.get(tag >> 8)
+                    kind = tag & 0xFF
+                    if kind == _TEXT:
+                        if connection is not None:
+                            connection.deliver(connection, payload[first : first + second].decode())
+                    elif kind == _BINARY:
+                        if connection is not None:
+                            connection.deliver(connection, payload[first : first + second])
+                    else:
+                        self._dispatch_rare(kind, tag >> 8, first, second, third, payload)
+            except BaseException as error:
+                self.report("Exception in a uvws callback", error)
+                continue
+            return
+
+    def _dispatch_rare(
+        self, kind: int, slot: int, first: int, second: int, third: int, payload: bytes
+    ) -> None:
+        connection = self.connections.get(slot)
+        if kind in (_LARGE_TEXT, _LARGE_BINARY):
+            data = _take_large(kind, first, second)
+            if connection is not None:
+                connection.deliver(connection, data)
+        elif kind == _UNPIN:
+            self.unpin(first)
+        elif kind == lib.UVWS_EVENT_LISTENER_GONE:
+            self.listeners.pop(first, None)
+        elif kind == lib.UVWS_EVENT_ACCEPTED:
+            listener = self.listeners.get(third)
+            if listener is not None and not self.closed:
+                listener.accepted(slot, payload[first : first + second])
+        elif connection is None:
+            pass  # the context was closed by an earlier callback of this batch
+        elif kind == lib.UVWS_EVENT_CONNECTED:
+            connection.connected(payload[first : first + second])
+        elif kind == lib.UVWS_EVENT_CLOSED:
+            connection.ended(third, payload[first : first + second])
+        elif kind == lib.UVWS_EVENT_CONNECT_FAILED:
+            connection.attempt_failed(third & 0xFF, third >> 8, payload[first : first + second])
+        elif kind == lib.UVWS_EVENT_MESSAGE_TOO_BIG:
+            connection.message_too_big(first)
+        elif kind == lib.UVWS_EVENT_DRAIN:
+            connection.drained()
+        elif kind == lib.UVWS_EVENT_CLOSING:
+            connection.closing()
+
+    def report(self, message: str, error: BaseException) -> None:
+        """Report an exception of the user's, once, and survive what that raises."""
+        try:
+            self.adapter.report(message, error)
+        except BaseException:
+            logging.getLogger("uvws").exception("the exception handler raised")
+
+
+def _take_large(kind: int, address: int, size: int) -> str | bytes:
+    """Make a Python object of a message that has memory of its own, and free that."""
+    memory = ffi.cast("char *", address)
+    try:
+        view = ffi.buffer(memory, size)
+        return str(view, "utf-8") if kind == _LARGE_TEXT else view[:]
+    finally:
+        lib.uvws_free(memory)

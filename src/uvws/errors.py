@@ -1,0 +1,79 @@
+"""The exceptions of uvws.
+
+Each is a `uvws.Error` and, where Python has a name for that kind of trouble, that as well, so that
+`except TimeoutError` and `except uvws.ConnectTimeout` both work. Refusals by the operating system
+(bind, listen) stay plain `OSError`; arguments of the wrong type or value raise `TypeError` and
+`ValueError`.
+"""
+# ruff: noqa: N818  (names without the suffix Error are part of the public API)
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .headers import Headers
+
+
+class Error(Exception):
+    """Base class of every exception of uvws."""
+
+
+class ConnectionClosed(Error, ConnectionError):
+    """The connection is not open: raised by the sending methods of a connection."""
+
+
+class ConnectTimeout(Error, TimeoutError):
+    """The connection was not established within its `connect_timeout`."""
+
+
+class InvalidURL(Error, ValueError):
+    """A URL is malformed, or not one that a WebSocket can be opened to (RFC 6455, section 3).
+
+    The message names the part that is wrong, and never quotes a password.
+    """
+
+
+class HandshakeError(Error):
+    """The peer refused the opening handshake or broke its rules (RFC 6455, sections 4.1 and 4.2).
+
+    Attributes:
+        status: the HTTP status code of the response; None where no HTTP status came.
+        headers: the headers of the response; None where they are not known.
+    """
+
+    status: int | None
+    headers: Headers | None
+
+    def __init__(
+        self, message: str = "", *, status: int | None = None, headers: Headers | None = None
+    ) -> None:
+        """Create the exception.
+
+        Args:
+            message: what went wrong.
+            status: the HTTP status code of the response, 100 to 599, or None.
+            headers: the headers of the response, or None.
+        """
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+
+
+class MessageTooBig(Error):
+    """A message exceeded `max_message_size`; the connection is closed with code 1009."""
+
+
+class TLSError(Error):
+    """TLS could not be set up: a certificate, a key, or the peer's refusal."""
+
+
+class WrongThread(Error, RuntimeError):
+    """An object was used from another thread than its loop's; the call has done nothing."""
+
+
+class InvalidState(Error, RuntimeError):
+    """The call makes no sense now.
+
+    Raised for the use of a closed context, and for a whole message sent inside a fragmented one.
+    """

@@ -1,0 +1,29 @@
+"""What libwebsockets logs goes to the logger `uvws.lws`."""
+
+from __future__ import annotations
+
+import os
+
+from ._core import lib
+
+_debug: bool | None = None
+
+
+def set_debug(on: bool = True) -> None:
+    """Have libwebsockets log what it does, at the levels INFO and DEBUG of `uvws.lws`.
+
+    Otherwise only its warnings and errors are logged. `UVWS_DEBUG=1` in the environment does the
+    same from the start.
+
+    Args:
+        on: whether to.
+    """
+    global _debug
+    _debug = bool(on)
+    lib.uvws_set_log_level(_debug)
+
+
+def apply() -> None:
+    """Set the level at the first context: nothing is done at import."""
+    if _debug is None:
+        set_debug(os.environ.get("UVWS_DEBUG", "0") not in ("", "0"))

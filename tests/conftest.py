@@ -1,0 +1,99 @@
+"""Fixtures: a loop of each kind, and peers from the `websockets` package."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.peers import ClientThread, ServerThread
+from support.runners import KINDS, Runner, make_runner
+
+
+def open_descriptors() -> dict[int, str]:
+    """Return the open file descriptors, and what each of them is."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found[int(entry.name)] = os.readlink(entry)
+        except FileNotFoundError:
+            continue  # the one through which the directory is read
+    return found
+
+
+@pytest.fixture(scope="session")
+def permanent_descriptors() -> None:
+    """Open what a process opens once and keeps, such as the pipe of libuv for signals."""
+    for kind in KINDS:
+        if kind == "asyncio" or importlib.util.find_spec(kind) is not None:
+            running = make_runner(kind)
+            running.context()
+            running.finish()
+
+
+@pytest.fixture
+def no_leaked_descriptors(permanent_descriptors: None) -> Iterator[None]:
+    """Fail the test if it leaves a file descriptor open."""
+    gc.collect()
+    before = open_descriptors()
+    yield
+    gc.collect()
+    after = open_descriptors()
+    if len(after) > len(before):
+        new = {fd: what for fd, what in after.items() if before.get(fd) != what}
+        pytest.fail(f"file descriptors leaked: {new}")
+
+
+@pytest.fixture(params=KINDS)
+def runner(request: pytest.FixtureRequest, no_leaked_descriptors: None) -> Iterator[Runner]:
+    """A loop of each kind, with ways to run it; see support.runners."""
+    running = make_runner(request.param)
+    yield running
+    running.finish()
+    reported = running.reported
+    if reported:
+        pytest.fail(f"reported through the loop: {reported!r}")
+
+
+@pytest.fixture
+def websockets_server(runner: Runner) -> Iterator[Callable[..., str]]:
+    """Start a server of the `websockets` package: websockets_server(handler, **options) -> uri.
+
+    The options are those of `websockets.asyncio.server.serve`. What a handler raises, other than
+    ConnectionClosed, fails the test.
+    """
+    servers: list[ServerThread] = []
+
+    def start(handler: Callable[[Any], Awaitable[None]], **options: Any) -> str:
+        server = ServerThread(handler, options, runner.wake)
+        servers.append(server)
+        runner.add_peer(server)
+        return server.uri
+
+    yield start
+    errors = [error for server in servers for error in server.errors]
+    if errors:
+        raise errors[0]
+
+
+@pytest.fixture
+def websockets_client(
+    runner: Runner,
+) -> Callable[[Callable[[], Awaitable[Any]]], ClientThread]:
+    """Run a coroutine function in a thread: websockets_client(function) -> ClientThread.
+
+    While the runner runs, `client.done` is the condition to wait for; `client.result()` then returns
+    what the coroutine returned, or raises.
+    """
+
+    def start(function: Callable[[], Awaitable[Any]]) -> ClientThread:
+        client = ClientThread(function, runner.wake)
+        runner.add_peer(client)
+        return client
+
+    return start
