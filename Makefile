@@ -112,13 +112,13 @@ sanitize:
 # the look at Python's reports alone. faulthandler would take the signals that the address sanitizer
 # explains better.
 REPORTS := build/sanitize-reports
-REPORT_OPTIONS := log_exe_name=1:log_path=$(abspath $(REPORTS))/report
+ASAN := detect_leaks=1:exitcode=0:abort_on_error=1:handle_sigill=1
+ASAN := $(ASAN):log_exe_name=1:log_path=$(abspath $(REPORTS))/report
 
 sanitize-tests: setup
 	@rm -rf $(REPORTS) && mkdir -p $(REPORTS)
-	@export ASAN_OPTIONS="detect_leaks=1:exitcode=0:abort_on_error=1:$(REPORT_OPTIONS)"; \
+	@export ASAN_OPTIONS="$(ASAN)"; \
 	 export LSAN_OPTIONS="suppressions=$(abspath tests/lsan.supp):print_suppressions=0"; \
-	 export UBSAN_OPTIONS="print_stacktrace=1:$(REPORT_OPTIONS)"; \
 	 export PYTHONMALLOC=malloc UVWS_TEST_TIME_SCALE=$(SANITIZE_SCALE); \
 	 status=0; \
 	 LD_PRELOAD="$$(cc -print-file-name=libasan.so)" $(BIN)/python -m pytest -p no:faulthandler \

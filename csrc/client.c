@@ -20,6 +20,14 @@ void uvws_client_free(uvws_connection *connection)
     connection->client = NULL;
 }
 
+void uvws_clients_stop_timers(uvws_context *context)
+{
+    for (struct slab *slab = context->slabs; slab; slab = slab->next)
+        for (int n = 0; n < CONNECTIONS_PER_SLAB; n++)
+            if (slab->connections[n].in_use && slab->connections[n].client)
+                lws_sul_cancel(&slab->connections[n].client->timeout);
+}
+
 static void on_timeout(lws_sorted_usec_list_t *timer)
 {
     struct client *client = lws_container_of(timer, struct client, timeout);

@@ -66,6 +66,15 @@ void uvws_connection_free(uvws_connection *connection)
     context->free_connections = connection;
 }
 
+/* What lws has left behind: those that it did not know yet, or knew no more. */
+void uvws_connections_free(uvws_context *context)
+{
+    for (struct slab *slab = context->slabs; slab; slab = slab->next)
+        for (int n = 0; n < CONNECTIONS_PER_SLAB; n++)
+            if (slab->connections[n].in_use)
+                uvws_connection_free(&slab->connections[n]);
+}
+
 uvws_connection *uvws_connection_at(uvws_context *context, uint32_t slot)
 {
     uint32_t slabs_behind = context->slab_count - 1 - slot / CONNECTIONS_PER_SLAB;

@@ -11,6 +11,8 @@
 /* What lws without that patch sets aside for each connection as well. */
 #define READ_SIZE_UNPATCHED 16384
 #define HANDSHAKE_TIMEOUT   15
+/* Of one request or response, in bytes; lws's own 4096 are too few for some cookies. */
+#define HEADERS_MAX 16384
 /* More descriptors than this are no use to one thread; see limit_descriptors(). */
 #define DESCRIPTORS_MAX 1048576
 
@@ -82,6 +84,7 @@ void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *in
         .user = context,
         .retry_and_idle_policy = &no_keepalive,
         .timeout_secs = HANDSHAKE_TIMEOUT,
+        .max_http_header_data = HEADERS_MAX,
         .pt_serv_buf_size = SERVICE_BUFFER,
         .event_lib_custom = &uvws_event_library,
     };
@@ -142,7 +145,7 @@ uvws_context *uvws_context_new(void *handle, void *uv_loop, const char *uv_libra
     context->handle = handle;
     context->queue = &context->queues[0];
     atomic_init(&context->references, 1); /* the network side's, until it is closed */
-    uvws_loop_called(context);
+    uvws_own_thread(context);
     if (!uv_loop)
         uvws_loop_open_python(context);
     else if (!uvws_loop_open_libuv(context, uv_loop, uv_library, keep_alive, error, error_size))

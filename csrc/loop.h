@@ -64,6 +64,5 @@ void uvws_loop_open_python(uvws_context *context);
 
 /* What the loops call; service.c and context.c implement them. */
 void uvws_context_unref(uvws_context *context);
-void uvws_loop_called(uvws_context *context);
 
 #endif

@@ -147,7 +147,6 @@ static void on_poll(uv_handle_t *handle, int status, int events)
 {
     uvws_watch *watch = watch_of(handle);
     uvws_context *context = watch->context;
-    uvws_loop_called(context);
     if (status < 0) {
         /* libuv has stopped the handle. What is wrong is for recv() or getsockopt() to say, so lws
          * gets to try whatever it waits for. */
@@ -205,21 +204,19 @@ static void libuv_watch_close(uvws_watch *watch)
 static void on_timer(uv_handle_t *handle)
 {
     uvws_context *context = owner_of(handle)->context;
-    uvws_loop_called(context);
     uvws_timer_due(context);
 }
 
 static void on_before_or_after_poll(uv_handle_t *handle)
 {
     uvws_context *context = owner_of(handle)->context;
-    uvws_loop_called(context);
     uvws_flush(context);
 }
 
 static void on_async(uv_handle_t *handle)
 {
     uvws_context *context = owner_of(handle)->context;
-    uvws_loop_called(context);
+    uvws_own_thread(context);
     context->busy++;
     uvws_py_called_soon(context->handle);
     context->busy--;

@@ -22,7 +22,7 @@ int uvws_context_check_thread(const uvws_context *context)
 }
 
 /* A context belongs to the thread that runs its loop, which may not be the one that made it. */
-void uvws_loop_called(uvws_context *context)
+void uvws_own_thread(uvws_context *context)
 {
     atomic_store_explicit(&context->thread, (unsigned long)pthread_self(), memory_order_relaxed);
 }
@@ -65,6 +65,7 @@ static void finish_close(uvws_context *context);
 
 void uvws_descriptor_ready(uvws_context *context, int fd, int events)
 {
+    uvws_own_thread(context);
     uvws_watch *watch = uvws_watch_find(context, fd);
     if (!watch || context->closed)
         return;
@@ -157,6 +158,7 @@ static void set_timer(uvws_context *context, int64_t wait)
 void uvws_flush(uvws_context *context)
 {
     int wait = 0;
+    uvws_own_thread(context);
     if (context->flushing || context->closed)
         return;
     context->flushing = true;
@@ -192,12 +194,12 @@ void uvws_timer_due(uvws_context *context)
 static void destroy_lws(uvws_context *context)
 {
     struct lws_context *lws = context->lws;
-    if (!lws)
-        return;
+    uvws_clients_stop_timers(context); /* while lws still has the list that they are in */
     context->lws = NULL;
     lws_context_destroy(lws);
     SSL_CTX_free(context->client_tls);
     context->client_tls = NULL;
+    uvws_connections_free(context);
     while (context->listeners)
         uvws_listener_free(context->listeners);
 }

@@ -185,6 +185,7 @@ bool uvws_watch_apply(uvws_context *context, uvws_watch *watch);
 
 /* service.c */
 void uvws_wake(uvws_context *context);
+void uvws_own_thread(uvws_context *context);
 void uvws_live_changed(uvws_context *context, int by);
 
 /* tx.c */
@@ -218,6 +219,7 @@ bool uvws_headers_collect(struct lws *wsi, bool is_request, struct buffer *out);
 /* connection.c */
 uvws_connection *uvws_connection_new(uvws_context *context);
 void uvws_connection_free(uvws_connection *connection);
+void uvws_connections_free(uvws_context *context);
 void uvws_connection_ended(uvws_connection *connection);
 void uvws_connection_closing(uvws_connection *connection);
 void uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers);
@@ -227,6 +229,7 @@ void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *pay
 void uvws_client_failed(uvws_connection *connection, const char *reason, size_t size);
 int uvws_client_append_headers(uvws_connection *connection, unsigned char **at, size_t room);
 void uvws_client_free(uvws_connection *connection);
+void uvws_clients_stop_timers(uvws_context *context);
 
 /* listener.c */
 void uvws_listener_ready(uvws_listener *listener);

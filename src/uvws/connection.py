@@ -351,8 +351,8 @@ def parse_headers(raw: bytes) -> Headers:
 
 
 def _spelled(name: str) -> str:
-    """Lws gives names in lower case; the usual spelling reads better."""
-    return "-".join(part.capitalize() for part in name.split("-"))
+    """Spell a name as usual: lws gives those it knows in lower case."""
+    return "-".join(map(str.capitalize, name.split("-"))).replace("-Websocket-", "-WebSocket-")
 
 
 def _connect_error(failure: int, status: int, reason: str) -> Exception:

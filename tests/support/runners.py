@@ -132,8 +132,11 @@ class Runner(abc.ABC):
         gc.collect()
 
     def _turned(self) -> bool:
-        """The loop turned: tell whether to stop it."""
-        return self._until is not None and self._holds()
+        """The loop turned: tell whether to stop it, once."""
+        if self._until is None or not self._holds():
+            return False
+        self._until = None  # a loop may turn again before it stops, and would be stopped twice
+        return True
 
     def _holds(self) -> bool:
         assert self._until is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,8 @@ class _ClosingSentinel:
     """Its death tells that the loop is being closed.
 
     Loops have no hook for that, but every one of them drops its timers when it is closed. The only
-    reference to this object is the argument of a timer that never fires.
+    reference to this object is the argument of a timer that never fires, and the only one to that
+    timer is the loop's.
     """
 
     __slots__ = ("_adapter",)
@@ -48,19 +50,22 @@ class AsyncioAdapter(LoopAdapter):
         self._watched: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.Handle | None = None
-        self._closing: asyncio.TimerHandle | None = None
+        self._closing: weakref.ref[asyncio.TimerHandle] | None = None
 
     def attach(self, driver: Driver) -> None:
         """Learn whom to call."""
         self._driver = driver
-        self._closing = self._loop.call_later(_NEVER, _never, _ClosingSentinel(self))
+        self._closing = weakref.ref(
+            self._loop.call_later(_NEVER, _never, _ClosingSentinel(self))
+        )
 
     def detach(self) -> None:
         """Forget the driver."""
         self._driver = None
         closing, self._closing = self._closing, None
-        if closing is not None:
-            closing.cancel()
+        timer = closing() if closing is not None else None
+        if timer is not None:
+            timer.cancel()
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
@@ -92,6 +97,10 @@ class AsyncioAdapter(LoopAdapter):
 
     def report(self, message: str, error: BaseException) -> None:
         """Report an exception of a callback."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            # As from any callback of asyncio: these end the loop.
+            self._loop.call_soon(_raise, error)
+            return
         self._loop.call_exception_handler({"message": message, "exception": error})
 
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> bool:
@@ -143,6 +152,10 @@ class AsyncioAdapter(LoopAdapter):
         self._flush = None
         if self._driver is not None:
             self._driver.flush()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _consume(task: asyncio.Task[Any]) -> None:

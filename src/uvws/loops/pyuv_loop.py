@@ -37,9 +37,7 @@ def _candidates(loop: Any) -> list[int]:
     words = (ctypes.c_size_t * (size // _POINTER)).from_address(base)
     inside = {base + n * _POINTER for n, word in enumerate(words) if word == base}
     if loop.default:  # to ask for it otherwise would make one, which stays for good
-        default = int(ffi.cast("uintptr_t", lib.uvws_uv_default_loop(_library().encode())))
-        if default and ctypes.c_size_t.from_address(default).value == base:
-            inside.add(default)
+        inside.add(int(ffi.cast("uintptr_t", lib.uvws_uv_default_loop(_library().encode()))))
     # The object keeps the address of its loop, wherever that is.
     kept = set(words)
     return [address for address in inside if address in kept]
@@ -95,11 +93,7 @@ class PyuvAdapter(LoopAdapter):
             self._loop, host, port, 0, socket.SOCK_STREAM, 0, 0, callback=done
         )
 
-        def cancel() -> None:
-            if not request.done:
-                request.cancel()
-
-        return cancel
+        return lambda: request.cancel() and None
 
     def report(self, message: str, error: BaseException) -> None:
         """Report an exception of a callback."""
