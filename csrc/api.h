@@ -146,7 +146,8 @@ int uvws_set_reading(uvws_connection *connection, int on);
 int uvws_peer_address(const uvws_connection *connection, char *text, size_t text_size);
 /* A closed connection's struct goes back to the context; the pointer is not to be used again. */
 void uvws_connection_release(uvws_connection *connection);
-void uvws_free(void *memory);
+/* Python has made its object of a large message: the memory is the context's again. */
+void uvws_recycle(uvws_context *context, void *memory, size_t capacity);
 
 /* --- callbacks into Python: begin --- */
 void uvws_py_events(void *handle, const int64_t *records, size_t count, const char *arena,

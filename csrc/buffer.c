@@ -35,8 +35,3 @@ void uvws_buffer_free(struct buffer *buffer)
     free(buffer->data);
     *buffer = (struct buffer){0};
 }
-
-void uvws_free(void *memory)
-{
-    free(memory);
-}

@@ -6,7 +6,8 @@
 /* A message up to this size travels in the arena with its neighbours, a larger one by itself. */
 #define SMALL_MESSAGE 16384
 /* How much is set aside on the word of a frame header alone. */
-#define FIRST_RESERVE (1024 * 1024)
+#define FIRST_RESERVE     (1024 * 1024)
+#define SPARE_MESSAGE_MAX (4 * 1024 * 1024)
 
 static bool message_too_big(const uvws_connection *connection, size_t size, size_t remaining)
 {
@@ -68,10 +69,31 @@ static bool deliver_large(uvws_connection *connection)
     struct buffer *message = &connection->message;
     int kind = connection->message_is_text ? UVWS_EVENT_LARGE_TEXT : UVWS_EVENT_LARGE_BINARY;
     if (!uvws_event(connection->context, kind, connection->slot, (int64_t)(intptr_t)message->data,
-                    (int64_t)message->size, 0))
+                    (int64_t)message->size, (int64_t)message->capacity))
         return false;
     *message = (struct buffer){0};
     return true;
+}
+
+/* One buffer is kept for the next large message: getting it from the system and touching it for the
+ * first time, page by page, would cost as much as filling it. */
+void uvws_recycle(uvws_context *context, void *memory, size_t capacity)
+{
+    struct buffer *spare = &context->spare_message;
+    if (capacity > SPARE_MESSAGE_MAX || capacity <= spare->capacity || context->closed) {
+        free(memory);
+        return;
+    }
+    free(spare->data);
+    *spare = (struct buffer){.data = memory, .capacity = capacity};
+}
+
+static void take_spare(uvws_context *context, struct buffer *message)
+{
+    if (message->capacity)
+        return;
+    *message = context->spare_message;
+    context->spare_message = (struct buffer){0};
 }
 
 static bool collect(struct buffer *message, const char *data, size_t size, size_t remaining)
@@ -111,6 +133,7 @@ int uvws_rx(uvws_connection *connection, const char *data, size_t size)
     if (whole && !connection->in_message && size <= SMALL_MESSAGE)
         return deliver_small(connection, data, size) ? 0 : refuse_no_memory(connection);
     connection->in_message = !whole;
+    take_spare(connection->context, &connection->message);
     if (!collect(&connection->message, data, size, remaining))
         return refuse_no_memory(connection);
     if (!whole)

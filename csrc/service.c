@@ -159,8 +159,12 @@ void uvws_flush(uvws_context *context)
 {
     int wait = 0;
     uvws_own_thread(context);
-    if (context->flushing || context->closed)
+    if (context->flushing)
         return;
+    if (context->closed) {
+        finish_close(context); /* by a callback that was not called from here */
+        return;
+    }
     context->flushing = true;
     for (int round = 0; round < FLUSH_ROUNDS && !context->closed; round++) {
         uvws_events_deliver(context);

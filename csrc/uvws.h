@@ -154,6 +154,7 @@ struct uvws_context {
     struct event_queue queues[2];
     struct event_queue *queue; /* the one being filled */
 
+    struct buffer spare_message; /* rx.c */
     struct tx_chunk *spare_chunks;
     unsigned spare_chunk_count;
     char *mask_scratch; /* owned; made at the first large masked payload */

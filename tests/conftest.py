@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,14 @@ import pytest
 from support.peers import ClientThread, ServerThread
 from support.runners import KINDS, Runner, make_runner
 
+_FAILED = pytest.StashKey[bool]()
+
 
 def open_descriptors() -> dict[int, str]:
     """Return the open file descriptors, and what each of them is."""
-    found = {}
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            found[int(entry.name)] = os.readlink(entry)
-        except FileNotFoundError:
-            continue  # the one through which the directory is read
-    return found
+    # The one through which the directory is read is gone by the time it is looked at.
+    entries = [entry for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return {int(entry.name): str(entry.readlink()) for entry in entries}
 
 
 @pytest.fixture(scope="session")
@@ -36,12 +33,27 @@ def permanent_descriptors() -> None:
             running.finish()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know whether the test itself failed."""
+    report = yield
+    if report.when == "call":
+        item.stash[_FAILED] = report.failed
+    return report
+
+
 @pytest.fixture
-def no_leaked_descriptors(permanent_descriptors: None) -> Iterator[None]:
+def no_leaked_descriptors(
+    request: pytest.FixtureRequest, permanent_descriptors: None
+) -> Iterator[None]:
     """Fail the test if it leaves a file descriptor open."""
     gc.collect()
     before = open_descriptors()
     yield
+    if request.node.stash.get(_FAILED, False):
+        return  # the traceback keeps alive whatever the test had
     gc.collect()
     after = open_descriptors()
     if len(after) > len(before):
@@ -87,8 +99,8 @@ def websockets_client(
 ) -> Callable[[Callable[[], Awaitable[Any]]], ClientThread]:
     """Run a coroutine function in a thread: websockets_client(function) -> ClientThread.
 
-    While the runner runs, `client.done` is the condition to wait for; `client.result()` then returns
-    what the coroutine returned, or raises.
+    While the runner runs, `client.done` is the condition to wait for; `client.result()` then
+    returns what the coroutine returned, or raises.
     """
 
     def start(function: Callable[[], Awaitable[Any]]) -> ClientThread:

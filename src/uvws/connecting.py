@@ -90,10 +90,14 @@ class Connecting:
 
     def _struct(self, address: str, port: int) -> tuple[Any, list[Any]]:
         options, url = self._options, self._options.url
-        lines = "".join(f"{name}: {value}\r\n" for name, value in options.headers)
+        hosts = [value for name, value in options.headers if name.lower() == "host"]
+        lines = "".join(
+            f"{name}: {value}\r\n" for name, value in options.headers if name.lower() != "host"
+        )
+        host_header = hosts[0] if hosts else url.host_header
         kept = {
             "address": ffi.new("char[]", address.encode()),
-            "host_header": ffi.new("char[]", url.host_header.encode()),
+            "host_header": ffi.new("char[]", host_header.encode("latin-1")),
             "server_name": ffi.new("char[]", url.host.encode()),
             "path": ffi.new("char[]", url.path.encode()),
             "extra_headers": ffi.new("char[]", lines.encode("latin-1")),

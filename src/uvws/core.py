@@ -51,6 +51,8 @@ class Core:
         self._pinned: dict[int, bytes] = {}
         self._pins = 0
         self._soon: deque[Callable[[], None]] = deque()
+        # Held while another thread may be in C. A finaliser may take it again on the same thread.
+        self._soon_lock = threading.RLock()
         self._creator = threading.get_ident()
         self.handle = ffi.new_handle(self)
         error = ffi.new("char[]", ERROR_SIZE)
@@ -98,10 +100,13 @@ class Core:
 
     def close(self) -> None:
         """End everything: a Close frame with 1001 where that needs no waiting, the callbacks, C."""
-        if self.closed:
-            return
-        self.closed = True
-        loop_is_closed = self.adapter.is_closed()
+        self._close(loop_is_closed=self.adapter.is_closed())
+
+    def _close(self, *, loop_is_closed: bool) -> None:
+        with self._soon_lock:
+            if self.closed:
+                return
+            self.closed = True
         lib.uvws_context_say_goodbye(self.c, _GOING_AWAY)
         connections = list(self.connections.values())
         self.connections.clear()
@@ -119,10 +124,12 @@ class Core:
         """The loop is closed under the context: an error of the user's, and survivable."""
         if self.closed:
             return
+        # A loop of libuv that says it is closed still has its handles, and waits for them to close.
+        self._close(loop_is_closed=not self.adapter.uv_loop)
+        # Last, since the warning may be an exception.
         warnings.warn(
             "the event loop was closed before its uvws.Context", ResourceWarning, stacklevel=2
         )
-        self.close()
 
     def close_abandoned(self) -> None:
         """The Context was collected, on whatever thread that happened."""
@@ -140,11 +147,15 @@ class Core:
     # Calls from other threads
 
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
-        """Have something called from the loop's thread; the one call that any thread may make."""
-        if self.adapter.call_soon_threadsafe(callback):
-            return
-        self._soon.append(callback)
-        lib.uvws_context_call_soon(self.c)
+        """Have something called from the loop's thread; the one call that any thread may make.
+
+        Asked for after the context is closed, it is dropped.
+        """
+        with self._soon_lock:
+            if self.closed or self.adapter.call_soon_threadsafe(callback):
+                return
+            self._soon.append(callback)
+            lib.uvws_context_call_soon(self.c)
 
     def run_soon(self) -> None:
         """Call what other threads asked for."""
@@ -217,7 +228,7 @@ class Core:
     ) -> None:
         connection = self.connections.get(slot)
         if kind in (_LARGE_TEXT, _LARGE_BINARY):
-            data = _take_large(kind, first, second)
+            data = self._take_large(kind, first, second, third)
             if connection is not None:
                 connection.deliver(connection, data)
         elif kind == _UNPIN:
@@ -243,19 +254,18 @@ class Core:
         elif kind == lib.UVWS_EVENT_CLOSING:
             connection.closing()
 
+    def _take_large(self, kind: int, address: int, size: int, capacity: int) -> str | bytes:
+        """Make a Python object of a message that has memory of its own, and give that back."""
+        memory = ffi.cast("char *", address)
+        try:
+            view = ffi.buffer(memory, size)
+            return str(view, "utf-8") if kind == _LARGE_TEXT else view[:]
+        finally:
+            lib.uvws_recycle(self.c, memory, capacity)
+
     def report(self, message: str, error: BaseException) -> None:
         """Report an exception of the user's, once, and survive what that raises."""
         try:
             self.adapter.report(message, error)
         except BaseException:
             logging.getLogger("uvws").exception("the exception handler raised")
-
-
-def _take_large(kind: int, address: int, size: int) -> str | bytes:
-    """Make a Python object of a message that has memory of its own, and free that."""
-    memory = ffi.cast("char *", address)
-    try:
-        view = ffi.buffer(memory, size)
-        return str(view, "utf-8") if kind == _LARGE_TEXT else view[:]
-    finally:
-        lib.uvws_free(memory)

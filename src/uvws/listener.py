@@ -37,6 +37,7 @@ class Listener:
         self._callbacks = callbacks
         self._slot = core.listeners_made
         self._port, self._unix_path = _bound_to(sock)
+        self._unix_file = _identity(self._unix_path)
         self._c = self._open(sock, tls, max_message_size)
         sock.detach()  # C has it now
         core.listeners_made += 1
@@ -113,9 +114,11 @@ class Listener:
             self._remove_path()
 
     def _remove_path(self) -> None:
-        if self._unix_path is not None and not self._unix_path.startswith("\0"):
+        path = self._unix_path
+        # Not what somebody else has put there meanwhile.
+        if path is not None and self._unix_file and _identity(path) == self._unix_file:
             with contextlib.suppress(OSError):
-                Path(self._unix_path).unlink()
+                Path(path).unlink()
 
 
 def open_socket(host: str | None, port: int) -> socket.socket:
@@ -195,6 +198,17 @@ def _with_address(error: OSError, address: str) -> OSError:
     if error.errno is None:
         return error
     return OSError(error.errno, f"{os.strerror(error.errno)}: {address}")
+
+
+def _identity(path: str | None) -> tuple[int, int] | None:
+    """Tell which file is at a path, if any; abstract sockets have none."""
+    if path is None or path.startswith("\0"):
+        return None
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _bound_to(sock: socket.socket) -> tuple[int, str | None]:

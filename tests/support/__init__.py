@@ -5,10 +5,12 @@ from __future__ import annotations
 from .deadlines import time_limit
 from .helpers import echo, loop_kinds, no_callbacks, url_of
 from .peers import ClientThread, ServerThread
+from .programs import run_program
 from .recorder import Recorder
-from .runners import Runner
+from .runners import KINDS, Runner
 
 __all__ = [
+    "KINDS",
     "ClientThread",
     "Recorder",
     "Runner",
@@ -16,6 +18,7 @@ __all__ = [
     "echo",
     "loop_kinds",
     "no_callbacks",
+    "run_program",
     "time_limit",
     "url_of",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,14 @@ class Handle:
         self.is_active = bool(library.uv_is_active(ctypes.c_void_p(address)))
         self.is_closing = bool(library.uv_is_closing(ctypes.c_void_p(address)))
 
+    def belongs_to(self, types: set[int]) -> bool:
+        """Tell whether `data` points at a Python object of one of these types, given by address."""
+        if not self.data:
+            return False
+        # An object begins with: Py_ssize_t ob_refcnt; PyTypeObject *ob_type;
+        kind = ctypes.c_size_t.from_address(self.data + ctypes.sizeof(ctypes.c_ssize_t)).value
+        return kind in types
+
     def __repr__(self) -> str:
         state = "closing" if self.is_closing else "active" if self.is_active else "stopped"
         return f"<handle of type {self.type}, {state}, data={self.data:#x}>"
@@ -39,10 +48,15 @@ class Handle:
 class UVLoop:
     """A uv_loop_t and the library that made it."""
 
-    def __init__(self, library: str, address: int) -> None:
-        self.library = ctypes.CDLL(library)
+    def __init__(self, module: Any, address: int) -> None:
+        self.library = ctypes.CDLL(module.__file__)
+        self._types = {id(each) for each in vars(module).values() if isinstance(each, type)}
         self.address = ctypes.c_void_p(address)
         self.library.uv_now.restype = ctypes.c_uint64
+
+    def foreign_handles(self) -> list[Handle]:
+        """Walk the loop, leaving out the handles of the module that the loop is from."""
+        return [each for each in self.handles() if not each.belongs_to(self._types)]
 
     def handles(self) -> list[Handle]:
         """Walk the loop."""
@@ -102,15 +116,11 @@ def uv_loop_of(loop: Any) -> UVLoop:
         get_pointer.restype = ctypes.c_void_p
         get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
         address = get_pointer(uvloop.loop.libuv_get_loop_t_ptr(loop), None)
-        return UVLoop(uvloop.loop.__file__, address)
+        return UVLoop(uvloop.loop, address)
     assert "pyuv" in {base.__module__.split(".")[0] for base in type(loop).__mro__}, module
-    return UVLoop(_pyuv_library(), _pyuv_address(loop))
+    import pyuv._cpyuv
 
-
-def _pyuv_library() -> str:
-    import pyuv
-
-    return str(pyuv._cpyuv.__file__)
+    return UVLoop(pyuv._cpyuv, _pyuv_address(loop))
 
 
 def _pyuv_address(loop: Any) -> int:
@@ -122,8 +132,8 @@ def _pyuv_address(loop: Any) -> int:
     pointer = ctypes.sizeof(ctypes.c_void_p)
     handle = pyuv.Idle(loop)
     words = list((ctypes.c_size_t * (pyuv.Idle.__basicsize__ // pointer)).from_address(id(handle)))
-    library = ctypes.CDLL(_pyuv_library())
-    for first, second in zip(words, words[1:], strict=False):
+    library = ctypes.CDLL(pyuv._cpyuv.__file__)
+    for first, second in itertools.pairwise(words):
         if first == id(handle) and second:
             assert library.uv_backend_fd(ctypes.c_void_p(second)) == loop.fileno()
             handle.close()

@@ -1,4 +1,4 @@
-"""Programs that run in a Python of their own: for how a process ends, and what only happens once."""
+"""Programs that run in a Python of their own: how a process ends, and what happens only once."""
 
 from __future__ import annotations
 

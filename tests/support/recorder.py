@@ -14,8 +14,8 @@ class Recorder:
     """Records callbacks in the order of their calls.
 
     Attributes:
-        events: ("connect", headers), ("message", data), ("close", code, reason), ("error", exception)
-            and ("drain",).
+        events: ("connect", headers), ("message", data), ("close", code, reason),
+            ("error", exception) and ("drain",).
         connections: the connection of each event, in the same order.
     """
 

@@ -1,7 +1,8 @@
 """One way to run every kind of loop in a test.
 
-A runner does not poll: the condition is looked at on every turn of the loop, when nothing more is to
-be done before the loop blocks. A loop that goes to sleep with work left over is thus seen to hang.
+A runner does not poll: the condition is looked at on every turn of the loop, when nothing more is
+to be done before the loop blocks. A loop that goes to sleep with work left over is thus seen to
+hang.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Runner(abc.ABC):
         self._until: Predicate | None = None
         self._raised: BaseException | None = None
 
-    # --- What tests call ----------------------------------------------------------------------------
+    # What tests call
 
     def context(self, **options: Any) -> Any:
         """Return a new context on this loop, which is closed when the test is over."""
@@ -100,7 +101,13 @@ class Runner(abc.ABC):
     def wake(self) -> None:
         """Have the loop turn, so that the condition is looked at again; any thread may call it."""
 
-    # --- What fixtures call -------------------------------------------------------------------------
+    def let_go(self) -> None:  # noqa: B027
+        """Take off the loop what the runner has on it, for tests that close the loop.
+
+        There is no `run` after this.
+        """
+
+    # What fixtures call
 
     def add_peer(self, peer: Peer) -> None:
         """Have a peer stopped when the test is over, after the contexts are closed."""
@@ -117,7 +124,7 @@ class Runner(abc.ABC):
                 stack.callback(context.close)
             self._contexts.clear()
 
-    # --- For the kinds ------------------------------------------------------------------------------
+    # For the kinds
 
     @abc.abstractmethod
     def _run(self, seconds: float) -> bool:
@@ -132,11 +139,8 @@ class Runner(abc.ABC):
         gc.collect()
 
     def _turned(self) -> bool:
-        """The loop turned: tell whether to stop it, once."""
-        if self._until is None or not self._holds():
-            return False
-        self._until = None  # a loop may turn again before it stops, and would be stopped twice
-        return True
+        """The loop turned: tell whether to stop it."""
+        return self._until is not None and self._holds()
 
     def _holds(self) -> bool:
         assert self._until is not None
@@ -176,6 +180,7 @@ class PyuvRunner(Runner):
         self.reported.append(error)
 
     def _on_prepare(self, _handle: object) -> None:
+        # On every turn until it stops: a run inside a callback stops instead of the outer one.
         if self._turned():
             self.loop.stop()
 
@@ -243,6 +248,7 @@ class AsyncioRunner(Runner):
 
     def _on_turn(self) -> None:
         if self._turned():
+            self._until = None  # a loop may turn again before it stops, and would be stopped twice
             self.loop.stop()
 
     def _run(self, seconds: float) -> bool:
@@ -309,11 +315,15 @@ class UvloopRunner(AsyncioRunner):
         super().__init__(uvloop.new_event_loop())
         self._hook = TurnHook(uv_loop_of(self.loop), self._on_turn)
 
-    def _close_loop(self) -> None:
-        if not self.loop.is_closed():
+    def let_go(self) -> None:
+        if not self._hook.is_closed:
             self._hook.close()
-        super()._close_loop()
+            self.turns(2)
         assert self._hook.is_closed
+
+    def _close_loop(self) -> None:
+        self.let_go()
+        super()._close_loop()
 
 
 def make_runner(kind: str) -> Runner:

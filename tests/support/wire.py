@@ -142,7 +142,6 @@ class RawPeer:
         sock.settimeout(0.05)
         self._reader = threading.Thread(target=self._read, name="raw peer", daemon=True)
         self._reader.start()
-        runner.add_peer(self)
 
     # --- Reading ------------------------------------------------------------------------------
 
@@ -297,7 +296,9 @@ def dial(runner: Runner, listener: Any, *, receive_buffer: int = 0, host: str = 
     except BaseException:
         sock.close()
         raise
-    return RawPeer(runner, sock, masks=True)
+    peer = RawPeer(runner, sock, masks=True)
+    runner.add_peer(peer)
+    return peer
 
 
 def dial_websocket(runner: Runner, listener: Any, **options: Any) -> RawPeer:
@@ -361,10 +362,12 @@ class RawServer:
         return peer
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Listen no more, and close the connections."""
         self._stopped = True
         self._thread.join(time_limit(5))
         self._sock.close()
+        for peer in self.peers:
+            peer.stop()
 
     def _accept(self) -> None:
         while not self._stopped:

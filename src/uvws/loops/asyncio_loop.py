@@ -27,14 +27,10 @@ class _ClosingSentinel:
     __slots__ = ("_adapter",)
 
     def __init__(self, adapter: AsyncioAdapter) -> None:
-        self._adapter: AsyncioAdapter | None = adapter
-
-    def disarm(self) -> None:
-        self._adapter = None
+        self._adapter = adapter
 
     def __del__(self) -> None:
-        if self._adapter is not None:
-            self._adapter.loop_closing()
+        self._adapter.loop_closing()
 
 
 def _never(_sentinel: _ClosingSentinel) -> None:
@@ -55,9 +51,7 @@ class AsyncioAdapter(LoopAdapter):
     def attach(self, driver: Driver) -> None:
         """Learn whom to call."""
         self._driver = driver
-        self._closing = weakref.ref(
-            self._loop.call_later(_NEVER, _never, _ClosingSentinel(self))
-        )
+        self._closing = weakref.ref(self._loop.call_later(_NEVER, _never, _ClosingSentinel(self)))
 
     def detach(self) -> None:
         """Forget the driver."""

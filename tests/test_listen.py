@@ -1,0 +1,508 @@
+"""Listeners: where they listen, what they refuse, and what becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websockets
+
+import uvws
+from support import Recorder, Runner, echo, url_of
+from support.pairs import Pair
+from support.wire import KEY, RawPeer, accept_key, dial, dial_websocket, upgrade_request
+
+HOST = "127.0.0.1"
+
+
+def can_connect(runner: Runner, url: str) -> bool:
+    """Tell whether a new connection comes about."""
+    recorder = Recorder()
+    runner.context().connect(url, **recorder.callbacks)
+    runner.run(lambda: recorder.events)
+    return recorder.names == ["connect"]
+
+
+# --- Where -----------------------------------------------------------------------------------
+
+
+def test_port_0_is_a_free_port(runner: Runner) -> None:
+    context = runner.context()
+    listeners = [context.listen(host=HOST, name=f"number {n}") for n in range(3)]
+    ports = {listener.port for listener in listeners}
+    assert len(ports) == 3
+    assert all(1024 <= port < 65536 for port in ports)
+    assert all(can_connect(runner, url_of(listener)) for listener in listeners)
+
+
+def test_a_port_of_ones_choice(runner: Runner) -> None:
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        port = sock.getsockname()[1]
+    assert runner.context().listen(port, host=HOST).port == port
+    assert can_connect(runner, f"ws://{HOST}:{port}/")
+
+
+def test_without_a_host_it_listens_on_both_families(runner: Runner) -> None:
+    listener = runner.context().listen()
+    assert can_connect(runner, f"ws://127.0.0.1:{listener.port}/")
+    assert can_connect(runner, f"ws://[::1]:{listener.port}/")
+
+
+def test_one_address_is_not_the_other(runner: Runner) -> None:
+    listener = runner.context().listen(host="::1")
+    assert can_connect(runner, f"ws://[::1]:{listener.port}/")
+    assert not can_connect(runner, f"ws://127.0.0.1:{listener.port}/")
+
+
+def test_a_host_may_be_a_name(runner: Runner) -> None:
+    listener = runner.context().listen(host="localhost")
+    assert can_connect(runner, f"ws://localhost:{listener.port}/")
+
+
+def test_several_listeners_have_callbacks_of_their_own(runner: Runner) -> None:
+    context = runner.context()
+    one, two = Recorder(), Recorder()
+    first = context.listen(host=HOST, name="one", **one.callbacks)
+    second = context.listen(host=HOST, name="two", **two.callbacks)
+    runner.context().connect(url_of(second))
+    runner.run(two.saw("connect"))
+    runner.context().connect(url_of(first))
+    runner.run(one.saw("connect"))
+    assert (one.names, two.names) == (["connect"], ["connect"])
+
+
+# --- Refusals by the system ------------------------------------------------------------------
+
+
+def test_a_port_in_use_is_refused_at_once(runner: Runner) -> None:
+    taken = runner.context().listen(host=HOST)
+    context = runner.context()
+    with pytest.raises(OSError, match=rf"{HOST} port {taken.port}$") as raised:
+        context.listen(taken.port, host=HOST)
+    assert raised.value.errno == errno.EADDRINUSE
+
+
+def test_a_name_is_free_again_after_a_refusal(runner: Runner) -> None:
+    taken = runner.context().listen(host=HOST)
+    context = runner.context()
+    with pytest.raises(OSError, match="in use"):
+        context.listen(taken.port, host=HOST, name="again")
+    assert can_connect(runner, url_of(context.listen(host=HOST, name="again")))
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_of_another_machine_is_refused(runner: Runner, host: str) -> None:
+    with pytest.raises(OSError, match=host) as raised:
+        runner.context().listen(host=host)
+    assert raised.value.errno == errno.EADDRNOTAVAIL
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "256.1.1.1", "127.0.0.1:80"])
+def test_a_host_that_cannot_be_looked_up_is_refused(runner: Runner, host: str) -> None:
+    with pytest.raises(socket.gaierror):
+        runner.context().listen(host=host)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may listen on any port")
+def test_a_privileged_port_is_refused(runner: Runner) -> None:
+    with pytest.raises(PermissionError):
+        runner.context().listen(1, host=HOST)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({"port": "80"}, TypeError, "port"),
+        ({"port": None}, TypeError, "port"),
+        ({"port": True}, TypeError, "port"),
+        ({"port": -1}, ValueError, "port"),
+        ({"port": 65536}, ValueError, "port"),
+        ({"host": 5}, TypeError, "host"),
+        ({"host": b"127.0.0.1"}, TypeError, "host"),
+        ({"host": ""}, ValueError, "host"),
+        ({"name": None}, TypeError, "name"),
+        ({"name": ""}, ValueError, "name"),
+        ({"name": "default"}, ValueError, "name"),
+        ({"max_message_size": 1.5}, TypeError, "max_message_size"),
+        ({"max_message_size": -1}, ValueError, "max_message_size"),
+        ({"on_connect": 5}, TypeError, "on_connect"),
+        ({"on_message": 5}, TypeError, "on_message"),
+        ({"on_close": 5}, TypeError, "on_close"),
+        ({"on_error": 5}, TypeError, "on_error"),
+        ({"on_drain": 5}, TypeError, "on_drain"),
+        ({"ssl_cert": "cert.pem"}, ValueError, "ssl_key"),
+        ({"ssl_key": "key.pem"}, ValueError, "ssl_cert"),
+        ({"ssl_ca": b"PEM"}, ValueError, "ssl_cert"),
+        ({"ssl_cert": 5, "ssl_key": 5}, TypeError, "ssl_cert"),
+        ({"no_such_thing": 5}, TypeError, "no_such_thing"),
+    ],
+)
+def test_a_bad_argument_is_named(
+    runner: Runner, options: dict[str, Any], error: type[Exception], named: str
+) -> None:
+    with pytest.raises(error, match=rf"\b{named}\b"):
+        runner.context().listen(**options)
+
+
+def test_a_name_serves_one_listener_at_a_time(runner: Runner) -> None:
+    context = runner.context()
+    listener = context.listen(host=HOST, name="mine")
+    assert listener.name == "mine"
+    with pytest.raises(ValueError, match="'mine' is in use"):
+        context.listen(host=HOST, name="mine")
+    listener.close()
+    assert can_connect(runner, url_of(context.listen(host=HOST, name="mine")))
+
+
+def test_the_same_name_in_another_context_is_fine(runner: Runner) -> None:
+    first = runner.context().listen(host=HOST, name="mine")
+    second = runner.context().listen(host=HOST, name="mine")
+    assert can_connect(runner, url_of(first))
+    assert can_connect(runner, url_of(second))
+
+
+def test_the_default_name_is_server(runner: Runner) -> None:
+    assert runner.context().listen(host=HOST).name == "server"
+
+
+def test_a_closed_context_does_not_listen(runner: Runner) -> None:
+    context = runner.context()
+    context.close()
+    with pytest.raises(uvws.InvalidState, match=r"^Context is closed$"):
+        context.listen()
+
+
+# --- Closing a listener ----------------------------------------------------------------------
+
+
+def test_a_closed_listener_refuses_connections_and_frees_its_port(runner: Runner) -> None:
+    context = runner.context()
+    listener = context.listen(host=HOST)
+    listener.close()
+    assert not can_connect(runner, url_of(listener))
+    assert context.listen(listener.port, host=HOST).port == listener.port
+
+
+def test_a_closed_listener_keeps_its_connections(runner: Runner) -> None:
+    pair = Pair(runner)
+    pair.listener.close()
+    runner.turns(3)
+    pair.connection("client").send("to the server")
+    pair.connection("server").send("to the client")
+    runner.run(lambda: pair.server.messages and pair.client.messages)
+    assert pair.server.messages == ["to the server"]
+    assert pair.client.messages == ["to the client"]
+    pair.connection("client").close()
+    runner.run(lambda: "close" in pair.server.names and "close" in pair.client.names)
+
+
+def test_the_port_is_free_while_connections_of_a_closed_listener_live(runner: Runner) -> None:
+    context = runner.context()
+    pair = Pair(runner, context=context)
+    pair.listener.close()
+    again = context.listen(pair.listener.port, host=HOST)
+    assert can_connect(runner, url_of(again))
+    assert pair.connection("server").is_connected
+
+
+def test_closing_a_listener_twice_does_nothing(runner: Runner) -> None:
+    listener = runner.context().listen(host=HOST)
+    listener.close()
+    listener.close()
+    assert not listener.is_open
+
+
+def test_closing_a_listener_of_a_closed_context_does_nothing(runner: Runner) -> None:
+    context = runner.context()
+    listener = context.listen(host=HOST)
+    context.close()
+    listener.close()
+    assert not listener.is_open
+
+
+def test_a_listener_may_be_closed_in_its_own_on_connect(runner: Runner) -> None:
+    listeners: list[Any] = []
+    recorder = Recorder(on_connect=lambda *_: listeners[0].close())
+    listeners.append(runner.context().listen(host=HOST, **recorder.callbacks))
+    client = Recorder(on_connect=lambda connection, _: connection.send("still here"))
+    runner.context().connect(url_of(listeners[0]), **client.callbacks)
+    runner.run(recorder.saw("message"))
+
+
+def test_a_handshake_under_way_when_the_listener_closes_does_no_harm(runner: Runner) -> None:
+    listener = runner.context().listen(host=HOST)
+    peer = dial(runner, listener)
+    peer.send(upgrade_request()[:40])
+    runner.turns(5)
+    listener.close()
+    peer.send(upgrade_request()[40:])
+    runner.run(lambda: peer.has_head() or peer.is_ended)
+
+
+def test_many_listeners_may_come_and_go(runner: Runner) -> None:
+    context = runner.context()
+    for _ in range(50):
+        listener = context.listen(host=HOST)
+        pending = context.connect(url_of(listener))
+        runner.run(lambda pending=pending: pending.is_connected)
+        listener.close()
+    runner.turns(3)
+    assert len(context.connections) == 100
+
+
+# --- Unix sockets ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "unix:"])
+def test_a_unix_socket_is_there_until_the_listener_closes(
+    runner: Runner, tmp_path: Path, prefix: str
+) -> None:
+    path = tmp_path / "socket"
+    listener = runner.context().listen(host=f"{prefix}{path}")
+    assert stat.S_ISSOCK(path.stat().st_mode)
+    assert listener.port == 0
+    assert can_connect(runner, f"ws+unix:{path}")
+    listener.close()
+    assert not path.exists()
+
+
+def test_closing_the_context_removes_the_unix_socket(runner: Runner, tmp_path: Path) -> None:
+    context = runner.context()
+    context.listen(host=f"{tmp_path}/socket")
+    context.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_unix_socket_that_was_left_behind_is_replaced(runner: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+    runner.context().listen(host=str(path))
+    assert can_connect(runner, f"ws+unix:{path}")
+
+
+def test_a_unix_socket_that_somebody_listens_on_is_refused(runner: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    runner.context().listen(host=str(path))
+    with pytest.raises(OSError, match=str(path)) as raised:
+        runner.context().listen(host=str(path))
+    assert raised.value.errno == errno.EADDRINUSE
+    assert can_connect(runner, f"ws+unix:{path}")
+
+
+def test_a_file_in_the_way_of_a_unix_socket_is_left_alone(runner: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(OSError, match=str(path)) as raised:
+        runner.context().listen(host=str(path))
+    assert raised.value.errno == errno.EADDRINUSE
+    assert path.read_text() == "data"
+
+
+def test_a_unix_socket_in_no_directory_is_refused(runner: Runner, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"):
+        runner.context().listen(host=f"{tmp_path}/missing/socket")
+
+
+def test_a_path_that_is_too_long_is_refused(runner: Runner, tmp_path: Path) -> None:
+    with pytest.raises((OSError, ValueError), match=r"too long|x{50}"):
+        runner.context().listen(host=f"{tmp_path}/{'x' * 120}")
+
+
+def test_a_unix_socket_of_somebody_elses_is_not_removed_at_close(
+    runner: Runner, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    listener = runner.context().listen(host=str(path))
+    path.unlink()
+    other = runner.context().listen(host=str(path), name="other")
+    listener.close()
+    assert other.is_open
+    assert can_connect(runner, f"ws+unix:{path}")
+
+
+# --- The handshake ---------------------------------------------------------------------------
+
+
+def test_the_answer_to_a_handshake(runner: Runner) -> None:
+    peer = dial(runner, runner.context().listen(host=HOST))
+    peer.send(upgrade_request())
+    runner.run(peer.has_head)
+    lines = peer.take_head().decode().lower().split("\r\n")
+    assert lines[0].startswith("http/1.1 101 ")
+    assert "upgrade: websocket" in lines
+    assert "connection: upgrade" in lines
+    assert f"sec-websocket-accept: {accept_key(KEY)}".lower() in lines
+    assert not [line for line in lines if line.startswith("sec-websocket-extensions")]
+
+
+def test_request_headers_compare_without_case(runner: Runner) -> None:
+    recorder = Recorder()
+    listener = runner.context().listen(host=HOST, **recorder.callbacks)
+    peer = dial(runner, listener)
+    peer.send(upgrade_request("/p?q=1", headers="x-cUsToM:  spaced out \r\nUser-Agent: me\r\n"))
+    runner.run(recorder.saw("connect"))
+    headers = recorder.events[0][1]
+    assert headers["X-Custom"] == "spaced out"
+    assert headers["user-agent"] == "me"
+    assert headers["path"] == "/p"
+    assert headers["query"] == "q=1"
+
+
+def test_an_unknown_subprotocol_is_no_reason_to_refuse(runner: Runner) -> None:
+    peer = dial(runner, runner.context().listen(host=HOST))
+    peer.send(upgrade_request(headers="Sec-WebSocket-Protocol: chat, superchat\r\n"))
+    runner.run(peer.has_head)
+    head = peer.take_head().lower()
+    assert head.startswith(b"http/1.1 101 ")
+    assert b"sec-websocket-protocol" not in head
+
+
+def test_an_offered_extension_is_not_taken(runner: Runner) -> None:
+    peer = dial(runner, runner.context().listen(host=HOST))
+    peer.send(upgrade_request(headers="Sec-WebSocket-Extensions: permessage-deflate\r\n"))
+    runner.run(peer.has_head)
+    head = peer.take_head().lower()
+    assert head.startswith(b"http/1.1 101 ")
+    assert b"sec-websocket-extensions" not in head
+
+
+def test_a_websockets_client_of_any_subprotocol_gets_through(
+    runner: Runner, websockets_client: Any
+) -> None:
+    listener = echo(runner)
+
+    async def talk() -> Any:
+        async with websockets.connect(url_of(listener), subprotocols=["chat"]) as peer:
+            return peer.subprotocol
+
+    client = websockets_client(talk)
+    runner.run(client.done)
+    assert client.result() is None
+
+
+def answer_to(runner: Runner, listener: Any, request: bytes) -> RawPeer:
+    """Send something that is no handshake, and run until the server has hung up."""
+    peer = dial(runner, listener)
+    with contextlib.suppress(ConnectionError):  # it may hang up before it has read all
+        peer.send(request)
+    runner.run(peer.ended)
+    return peer
+
+
+def test_a_plain_request_is_told_to_upgrade(runner: Runner) -> None:
+    recorder = Recorder()
+    listener = runner.context().listen(host=HOST, **recorder.callbacks)
+    peer = answer_to(runner, listener, b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n")
+    head = peer.take().decode().lower()
+    assert head.startswith("http/1.1 426 ")
+    assert "\r\nupgrade: websocket\r\n" in head
+    assert "\r\nconnection: close\r\n" in head
+    assert recorder.events == []
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
+def test_other_methods_get_an_answer_too(runner: Runner, method: str) -> None:
+    listener = runner.context().listen(host=HOST)
+    request = f"{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode()
+    assert answer_to(runner, listener, request).take().startswith(b"HTTP/1.1 4")
+
+
+BAD_HANDSHAKES = {
+    "no key": lambda request: request.replace(b"Sec-WebSocket-Key", b"X-Key"),
+    "no version": lambda request: request.replace(b"Sec-WebSocket-Version", b"X-Version"),
+    "an old version": lambda request: request.replace(b"Version: 13", b"Version: 8"),
+    "HTTP/1.0": lambda request: request.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "POST": lambda request: request.replace(b"GET ", b"POST "),
+    "a key that is too short": lambda request: request.replace(KEY.encode(), b"c2hvcnQ="),
+}
+
+
+@pytest.mark.parametrize("change", BAD_HANDSHAKES.values(), ids=BAD_HANDSHAKES)
+def test_a_handshake_that_breaks_the_rules_is_refused(runner: Runner, change: Any) -> None:
+    recorder = Recorder()
+    listener = runner.context().listen(host=HOST, **recorder.callbacks)
+    peer = dial(runner, listener)
+    peer.send(change(upgrade_request()))
+    runner.run(lambda: peer.is_ended or peer.has_head())
+    assert not peer.take().startswith(b"HTTP/1.1 101")
+    assert recorder.events == []
+
+
+GARBAGE = {
+    "binary": bytes(range(256)) * 4,
+    "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+    "no HTTP": b"EHLO example.org\r\n\r\n",
+    "no end": b"GET / HTTP/1.1\r\n" + b"X-Filler: " + b"x" * 200_000,
+    "a header of 100 KB": upgrade_request(headers="X-Large: " + "x" * 100_000 + "\r\n"),
+    "10000 headers": upgrade_request(headers="X-Many: 1\r\n" * 10_000),
+    "a path of 100 KB": upgrade_request("/" + "x" * 100_000),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_is_hung_up_on_and_does_not_hurt_others(runner: Runner, garbage: bytes) -> None:
+    recorder = Recorder()
+    listener = runner.context().listen(host=HOST, **recorder.callbacks)
+    healthy = dial_websocket(runner, listener)
+    answer_to(runner, listener, garbage)
+    healthy.send_frame(1, b"still fine")
+    runner.run(recorder.saw("message"))
+    assert recorder.names == ["connect", "message"]
+
+
+def test_half_handshakes_do_not_keep_others_waiting(runner: Runner) -> None:
+    recorder = Recorder()
+    listener = runner.context().listen(host=HOST, **recorder.callbacks)
+    request = upgrade_request()
+    for number in range(100):
+        dial(runner, listener).send(request[: number % len(request)])
+    runner.turns(5)
+    dial_websocket(runner, listener)
+    runner.run(recorder.saw("connect"))
+
+
+@pytest.mark.parametrize("how", ["finish", "reset"])
+@pytest.mark.parametrize("sent", [0, 50])
+def test_a_client_that_leaves_during_the_handshake_is_forgotten(
+    runner: Runner, how: str, sent: int
+) -> None:
+    recorder = Recorder()
+    context = runner.context()
+    listener = context.listen(host=HOST, **recorder.callbacks)
+    for _ in range(20):
+        peer = dial(runner, listener)
+        peer.send(upgrade_request()[:sent])
+        getattr(peer, how)()
+    dial_websocket(runner, listener)
+    runner.run_for(0.02)
+    assert recorder.names == ["connect"]
+    assert len(context.connections) == 1
+
+
+def test_a_client_that_resets_right_after_the_handshake_is_told_to_both_callbacks(
+    runner: Runner,
+) -> None:
+    recorder = Recorder()
+    listener = runner.context().listen(host=HOST, **recorder.callbacks)
+    dial_websocket(runner, listener).reset()
+    runner.run(recorder.saw("close"))
+    assert recorder.names == ["connect", "close"]
+
+
+def test_many_clients_that_knock_together_are_all_let_in(runner: Runner) -> None:
+    recorder = Recorder()
+    listener = runner.context().listen(host=HOST, **recorder.callbacks)
+    peers = [dial(runner, listener) for _ in range(150)]
+    for peer in peers:
+        peer.send(upgrade_request())
+    runner.run(recorder.saw("connect", 150))
+    runner.run(lambda: all(peer.has_head() for peer in peers))
