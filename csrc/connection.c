@@ -141,13 +141,11 @@ void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *pay
     connection->close_reason_size = (uint8_t)size;
 }
 
-/* When lws itself ended the connection for what the peer did, the code is in its Close frame. */
+/* Whether lws itself sent a Close frame, which it does for a protocol error only. Its code can be read
+ * back on a server; a client has masked it in place. */
 static int code_of_lws(uvws_connection *connection)
 {
-    if (lws_get_close_length(connection->wsi) < 2)
-        return 0;
-    const unsigned char *payload = lws_get_close_payload(connection->wsi);
-    return payload[0] << 8 | payload[1];
+    return lws_get_close_length(connection->wsi) >= 2 ? LWS_CLOSE_STATUS_PROTOCOL_ERR : 0;
 }
 
 static int final_code(uvws_connection *connection)

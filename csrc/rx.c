@@ -148,12 +148,19 @@ int uvws_rx(uvws_connection *connection, const char *data, size_t size)
     return sent ? 0 : refuse_no_memory(connection);
 }
 
+/* What an endpoint may send (RFC 6455 section 7.4, and what is registered since). */
+static bool is_close_code(int code)
+{
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+           (code >= 3000 && code <= 4999);
+}
+
 /* A Close frame came. Its body is a code and a text, or nothing (RFC 6455 section 5.5.1). */
 int uvws_rx_close(uvws_connection *connection, const uint8_t *payload, size_t size)
 {
     static const char why[] = "bad close frame";
     struct utf8 utf8 = {0};
-    if (size == 1)
+    if (size == 1 || (size && !is_close_code(payload[0] << 8 | payload[1])))
         return refuse(connection, LWS_CLOSE_STATUS_PROTOCOL_ERR, why, sizeof(why) - 1);
     if (size > 2 && (!uvws_utf8_feed(&utf8, payload + 2, size - 2) || !uvws_utf8_complete(&utf8)))
         return refuse(connection, LWS_CLOSE_STATUS_INVALID_PAYLOAD, why, sizeof(why) - 1);

@@ -23,7 +23,7 @@ class Certificate(NamedTuple):
 
 
 @functools.cache
-def authority(name: str = "first") -> trustme.CA:
+def authority(name: str) -> trustme.CA:
     """Return an authority that nobody trusts unless told to."""
     return trustme.CA(organization_name=f"{name} authority of the tests")
 
@@ -44,7 +44,7 @@ def certificate(*names: str, by: str = "first", expired: bool = False) -> Certif
 @functools.cache
 def certificate_with_chain() -> Certificate:
     """Return a certificate by an authority between it and the first one."""
-    return _leaf(authority().create_child_ca(), "localhost", "127.0.0.1")
+    return _leaf(authority("first").create_child_ca(), "localhost", "127.0.0.1")
 
 
 def _leaf(issuer: trustme.CA, *names: str, **options: Any) -> Certificate:

@@ -385,8 +385,15 @@ def shrink_send_buffer(peer: RawPeer, size: int) -> None:
     """Set SO_SNDBUF of the socket in this process that `peer` is connected to."""
     wanted = peer.sock.getsockname(), peer.sock.getpeername()
     for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as sock:
-            if (sock.getpeername(), sock.getsockname()) == wanted:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
-                return
+        with contextlib.suppress(OSError):
+            copy = os.dup(int(entry.name))
+            try:
+                sock = socket.socket(fileno=copy)
+            except OSError:  # it is something else
+                os.close(copy)
+                continue
+            with sock:
+                if (sock.getpeername(), sock.getsockname()) == wanted:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+                    return
     raise AssertionError("no socket of this process is connected to the peer")
