@@ -141,8 +141,8 @@ void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *pay
     connection->close_reason_size = (uint8_t)size;
 }
 
-/* Whether lws itself sent a Close frame, which it does for a protocol error only. Its code can be read
- * back on a server; a client has masked it in place. */
+/* Whether lws itself sent a Close frame, which it does for a protocol error only. Its code can be
+ * read back on a server; a client has masked it in place. */
 static int code_of_lws(uvws_connection *connection)
 {
     return lws_get_close_length(connection->wsi) >= 2 ? LWS_CLOSE_STATUS_PROTOCOL_ERR : 0;

@@ -155,34 +155,55 @@ static void set_timer(uvws_context *context, int64_t wait)
     context->loop.ops->timer_set(context, wait);
 }
 
-void uvws_flush(uvws_context *context)
+static bool work_is_left(const uvws_context *context)
+{
+    return uvws_events_pending(context) || context->to_write || context->eager_count;
+}
+
+/* Writes what waits and lets lws run its timers; returns how long lws can wait. */
+static int write_and_run_timers(uvws_context *context)
+{
+    uvws_listeners_tidy(context);
+    start_writes(context);
+    offer_all(context);
+    return run_timers(context);
+}
+
+static int flush_rounds(uvws_context *context)
 {
     int wait = 0;
+    for (int round = 0; round < FLUSH_ROUNDS; round++) {
+        uvws_events_deliver(context);
+        if (context->closed)
+            break;
+        wait = write_and_run_timers(context);
+        if (context->closed || (wait && !work_is_left(context)))
+            break;
+    }
+    return wait;
+}
+
+void uvws_flush(uvws_context *context)
+{
     uvws_own_thread(context);
-    if (context->flushing)
+    if (context->flushing) {
+        /* A callback runs the loop again. What is received has to wait until it returns, but what
+         * it sent goes out; lws is not on the stack when Python's callbacks are all that is. */
+        if (context->dispatching && context->busy == 1 && !context->closed)
+            write_and_run_timers(context);
         return;
+    }
     if (context->closed) {
         finish_close(context); /* by a callback that was not called from here */
         return;
     }
     context->flushing = true;
-    for (int round = 0; round < FLUSH_ROUNDS && !context->closed; round++) {
-        uvws_events_deliver(context);
-        if (context->closed)
-            break;
-        uvws_listeners_tidy(context);
-        start_writes(context);
-        offer_all(context);
-        wait = run_timers(context);
-        if (wait && !uvws_events_pending(context) && !context->to_write && !context->eager_count)
-            break;
-    }
+    int wait = flush_rounds(context);
     context->flushing = false;
     if (!context->closed) {
-        bool more = uvws_events_pending(context) || context->to_write || context->eager_count;
         context->loop.awake = false;
         context->loop.ops->sleep(context);
-        set_timer(context, more && !context->dispatching ? 0 : wait);
+        set_timer(context, work_is_left(context) && !context->dispatching ? 0 : wait);
     }
     finish_close(context);
 }

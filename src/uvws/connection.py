@@ -191,7 +191,7 @@ class Connection:
             raise WrongThread("uvws objects belong to the thread that runs their loop")
         if result == _NOT_OPEN:
             self._core.check_thread()
-            if self._state is State.DESTROYED:
+            if self._core.closed:
                 raise ConnectionClosed("Connection has been destroyed")
             raise ConnectionClosed("Connection is not open")
         if result == _NO_MEMORY:
@@ -227,7 +227,7 @@ class Connection:
         """Where the connection is in its life."""
         if self._state is not None:
             self._core.check_thread()
-            return self._state
+            return State.DESTROYED if self._core.closed else self._state
         result = lib.uvws_state(self._c)
         if result < 0:
             self._refuse(result)
@@ -248,6 +248,9 @@ class Connection:
     @property
     def send_queue_size(self) -> int:
         """Payload bytes that are queued and not yet in the kernel's hands."""
+        if self._state is not None:
+            self._core.check_thread()
+            return 0
         result = int(lib.uvws_send_queue_size(self._c))
         if result < 0:
             self._refuse(result)

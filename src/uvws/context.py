@@ -69,8 +69,10 @@ class Context:
         core = getattr(self, "_core", None)
         if core is None or core.closed or sys.is_finalizing():
             return
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        core.close_abandoned()
+        try:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            core.close_abandoned()  # also where the warning is made an error
 
     def __enter__(self) -> Context:
         return self
