@@ -62,6 +62,14 @@ uvws_connection *uvws_client_new(uvws_context *context, double timeout, uint32_t
     return connection;
 }
 
+/* lws words a bad certificate by number; OpenSSL has words for it. */
+static const char *tls_reason(struct lws *wsi, const char *reason)
+{
+    SSL *ssl = wsi ? lws_get_ssl(wsi) : NULL;
+    long result = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
+    return result == X509_V_OK ? reason : X509_verify_cert_error_string(result);
+}
+
 /* One event for one attempt; Python decides whether another address is tried. */
 void uvws_client_failed(uvws_connection *connection, const char *reason, size_t size)
 {
@@ -69,9 +77,14 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
     if (!client || (!client->attempting && !client->timed_out))
         return;
     int failure = client->timed_out ? UVWS_FAILURE_TIMEOUT : client->failure;
-    int status = failure == UVWS_FAILURE_HANDSHAKE && connection->wsi
-                     ? (int)lws_http_client_http_response(connection->wsi)
-                     : 0;
+    int status = 0;
+    if (failure == UVWS_FAILURE_HANDSHAKE && connection->wsi)
+        status = (int)lws_http_client_http_response(connection->wsi);
+    if (failure == UVWS_FAILURE_TLS && client->verify) {
+        const char *better = tls_reason(connection->wsi, reason);
+        size = better == reason ? size : strlen(better);
+        reason = better;
+    }
     client->attempting = false;
     client->timed_out = false;
     client->fd = -1;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from ._core import lib
@@ -24,6 +25,11 @@ def set_debug(on: bool = True) -> None:
 
 
 def apply() -> None:
-    """Set the level at the first context: nothing is done at import."""
+    """Set logging up at the first context: nothing is done at import."""
+    logger = logging.getLogger("uvws.lws")
+    if not logger.handlers:
+        # Without it Python would print to stderr where the application has not set up logging, and
+        # what matters to that is raised or handed to on_error anyway.
+        logger.addHandler(logging.NullHandler())
     if _debug is None:
         set_debug(os.environ.get("UVWS_DEBUG", "0") not in ("", "0"))
