@@ -80,7 +80,12 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
     int status = 0;
     if (failure == UVWS_FAILURE_HANDSHAKE && connection->wsi)
         status = (int)lws_http_client_http_response(connection->wsi);
-    if (failure == UVWS_FAILURE_TLS && client->verify) {
+    if (client->alert && !status && failure != UVWS_FAILURE_TIMEOUT) {
+        /* With TLS 1.3 a server may refuse our certificate after we think that all is well. */
+        failure = UVWS_FAILURE_TLS;
+        reason = SSL_alert_desc_string_long(client->alert);
+        size = strlen(reason);
+    } else if (failure == UVWS_FAILURE_TLS && client->verify) {
         const char *better = tls_reason(connection->wsi, reason);
         size = better == reason ? size : strlen(better);
         reason = better;

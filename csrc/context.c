@@ -81,7 +81,7 @@ void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *in
     *info = (struct lws_context_creation_info){
         .port = CONTEXT_PORT_NO_LISTEN,
         .protocols = uvws_protocols,
-        .options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
+        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
         .user = context,
         .retry_and_idle_policy = &no_keepalive,
         .timeout_secs = HANDSHAKE_TIMEOUT,
@@ -116,6 +116,7 @@ static bool open_lws(uvws_context *context, char *error, size_t error_size)
     void *loops[1] = {context};
     uvws_vhost_info(context, &info);
     info.foreign_loops = loops;
+    info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
     context->lws = create_lws(&info);
     if (!context->lws) {
         snprintf(error, error_size, "libwebsockets could not make a context");

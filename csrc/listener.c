@@ -77,7 +77,8 @@ static bool make_vhost(uvws_listener *listener, const uvws_tls_pem *tls)
     snprintf(name, sizeof(name), "\1tls-%u", listener->slot);
     info.vhost_name = name;
     info.port = CONTEXT_PORT_NO_LISTEN_SERVER;
-    info.options |= LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX;
+    info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX |
+                    LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS;
     info.user = listener;
     listener->pem = tls;
     listener->vhost = lws_create_vhost(context->lws, &info);

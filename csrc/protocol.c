@@ -9,7 +9,8 @@
 #define RX_BUFFER 16384
 #endif
 /* What one lws_write may pass to the socket: more than any piece of tx.c. */
-#define TX_PACKET (1024 * 1024)
+#define TX_PACKET             (1024 * 1024)
+#define HTTP_UPGRADE_REQUIRED 426
 
 static int accepted(uvws_connection *connection, struct lws *wsi)
 {
@@ -48,23 +49,12 @@ static void gone(uvws_connection *connection)
     }
 }
 
-static int plain_http(struct lws *wsi)
+/* Negative closes the connection. */
+static int refuse(struct lws *wsi, unsigned int status)
 {
-    static const char upgrade[] = "websocket";
-    unsigned char response[LWS_PRE + 512];
-    unsigned char *start = response + LWS_PRE;
-    unsigned char *at = start;
-    unsigned char *end = response + sizeof(response);
-    if (lws_add_http_header_status(wsi, 426, &at, end) ||
-        lws_add_http_header_by_name(
-            wsi, (const unsigned char *)"upgrade:", (const unsigned char *)upgrade,
-            sizeof(upgrade) - 1, &at, end) ||
-        lws_add_http_header_by_name(wsi, (const unsigned char *)"connection:",
-                                    (const unsigned char *)"close", 5, &at, end) ||
-        lws_add_http_header_content_length(wsi, 0, &at, end) ||
-        lws_finalize_write_http_header(wsi, start, &at, end))
-        return -1;
-    return -1; /* written; now close */
+    if (status)
+        uvws_handshake_refuse(wsi, status);
+    return status ? -1 : 0;
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -121,7 +111,9 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
             gone(connection);
         return 0;
     case LWS_CALLBACK_HTTP:
-        return plain_http(wsi);
+        return refuse(wsi, HTTP_UPGRADE_REQUIRED);
+    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
+        return refuse(wsi, uvws_handshake_check(wsi));
     case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
         return uvws_tls_server_setup(lws_vhost_user(in), user);
     case LWS_CALLBACK_CONFIRM_EXTENSION_OKAY:

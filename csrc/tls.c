@@ -125,26 +125,31 @@ static bool is_address(const char *name)
 /* Before the first byte of the handshake: lws took the server's name from the Host header, which
  * it cuts at the first colon. Here the real one goes in, and an address goes into no SNI at all
  * (RFC 6066 section 3). */
-static void on_handshake_start(const SSL *ssl, int where, int value)
+static void set_names(SSL *ssl, const struct client *client)
 {
-    (void)value;
-    if (!(where & SSL_CB_HANDSHAKE_START))
+    bool address = is_address(client->server_name);
+    SSL_set_tlsext_host_name(ssl, address ? NULL : client->server_name);
+    if (!client->verify)
+        return;
+    X509_VERIFY_PARAM *parameters = SSL_get0_param(ssl);
+    X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    if (address)
+        X509_VERIFY_PARAM_set1_ip_asc(parameters, client->server_name);
+    else
+        X509_VERIFY_PARAM_set1_host(parameters, client->server_name, 0);
+}
+
+static void on_tls_event(const SSL *ssl, int where, int value)
+{
+    if (!(where & SSL_CB_HANDSHAKE_START) && (where & SSL_CB_READ_ALERT) != SSL_CB_READ_ALERT)
         return;
     uvws_connection *connection = connection_of(ssl);
     if (!connection || !connection->client)
         return;
-    SSL *own = (SSL *)(uintptr_t)ssl;
-    const char *name = connection->client->server_name;
-    bool address = is_address(name);
-    SSL_set_tlsext_host_name(own, address ? NULL : connection->client->server_name);
-    if (!connection->client->verify)
-        return;
-    X509_VERIFY_PARAM *parameters = SSL_get0_param(own);
-    X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    if (address)
-        X509_VERIFY_PARAM_set1_ip_asc(parameters, name);
-    else
-        X509_VERIFY_PARAM_set1_host(parameters, name, 0);
+    if (where & SSL_CB_HANDSHAKE_START)
+        set_names((SSL *)(uintptr_t)ssl, connection->client);
+    else if (value & 0xff) /* 0 is close_notify */
+        connection->client->alert = value;
 }
 
 static SSL_CTX *client_context(uvws_context *context, const uvws_tls_pem *pem, char *error)
@@ -156,7 +161,7 @@ static SSL_CTX *client_context(uvws_context *context, const uvws_tls_pem *pem, c
     }
     common_options(tls);
     SSL_CTX_set_app_data(tls, context);
-    SSL_CTX_set_info_callback(tls, on_handshake_start);
+    SSL_CTX_set_info_callback(tls, on_tls_event);
     if (!pem->ca && SSL_CTX_set_default_verify_paths(tls) != 1) {
         complain(error, "OpenSSL's default certificates cannot be read");
         goto fail;

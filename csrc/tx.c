@@ -342,7 +342,7 @@ static int finish(uvws_connection *connection)
                          (unsigned char *)connection->close_reason, connection->close_reason_size);
         return -1; /* lws sends the Close frame and waits for the answer */
     }
-    if (connection->drain_due) {
+    if (connection->drain_due && connection->state == UVWS_CONNECTED) {
         connection->drain_due = false;
         if (connection->wants_drain)
             uvws_event(context, UVWS_EVENT_DRAIN, connection->slot, 0, 0, 0);

@@ -45,6 +45,7 @@ struct client {
     int fd;      /* of the attempt under way, or -1: finds the connection for OpenSSL's callback */
     int failure; /* what it will be called if it fails now: UVWS_FAILURE_... */
     bool verify;
+    int alert; /* the TLS alert that the server sent, or 0 */
     bool attempting;
     bool timed_out;
 };
@@ -216,6 +217,10 @@ bool uvws_utf8_complete(const struct utf8 *state);
 
 /* headers.c */
 bool uvws_headers_collect(struct lws *wsi, bool is_request, struct buffer *out);
+
+/* handshake.c */
+unsigned int uvws_handshake_check(struct lws *wsi);
+void uvws_handshake_refuse(struct lws *wsi, unsigned int status);
 
 /* connection.c */
 uvws_connection *uvws_connection_new(uvws_context *context);

@@ -33,6 +33,12 @@ def permanent_descriptors() -> None:
             running.finish()
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have the many collections of the tests look at the objects of the tests only."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -8,7 +8,7 @@ import pytest
 import websockets
 
 import uvws
-from support import Recorder, Runner, echo, url_of
+from support import Recorder, Runner, echo, loop_kinds, url_of
 from support.pairs import SIDES, Pair
 from support.payloads import binary, text
 from support.wire import (
@@ -52,7 +52,7 @@ def against_a_raw_peer(runner: Runner, side: str, **options: Any) -> tuple[RawPe
     return peer, recorder
 
 
-# --- Closing in good order -------------------------------------------------------------------
+# Closing in good order
 
 
 @by_closer
@@ -247,7 +247,7 @@ def test_a_peer_may_close_while_a_large_message_is_on_its_way(runner: Runner, si
     assert [each.opcode for each in peer.frames()] in ([], [BINARY, CLOSE])
 
 
-# --- Closing when there is nothing to close --------------------------------------------------
+# Closing when there is nothing to close
 
 
 @by_side
@@ -287,6 +287,7 @@ def test_closing_while_connecting_does_nothing(runner: Runner) -> None:
     assert connection.state == "connected"
 
 
+@loop_kinds("asyncio")
 @pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65536])
 @pytest.mark.parametrize("life", ["connecting", "connected", "closed"])
 def test_an_invalid_code_is_refused_in_every_state(runner: Runner, code: int, life: str) -> None:
@@ -303,6 +304,7 @@ def test_an_invalid_code_is_refused_in_every_state(runner: Runner, code: int, li
     assert connection.state == life
 
 
+@loop_kinds("asyncio")
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [(("1000",), "code"), ((None,), "code"), ((True,), "code"), ((1000, b"bytes"), "reason")],
@@ -321,7 +323,7 @@ def test_a_lone_surrogate_in_the_reason_is_a_value_error(runner: Runner) -> None
     assert connection.is_connected
 
 
-# --- With the websockets package -------------------------------------------------------------
+# With the websockets package
 
 
 def test_a_websockets_client_is_told_code_and_reason(
@@ -366,7 +368,7 @@ def test_a_websockets_server_tells_code_and_reason(runner: Runner, websockets_se
     assert recorder.events[-1] == ("close", 4125, "adieu")
 
 
-# --- The end without a close -----------------------------------------------------------------
+# The end without a close
 
 
 @by_side
@@ -415,6 +417,7 @@ def test_a_peer_that_ends_instead_of_answering_our_close_is_1006(runner: Runner,
     assert recorder.events[1:] == [("close", 1006, "")]
 
 
+@loop_kinds("pyuv")
 @by_side
 def test_a_peer_that_never_answers_our_close_is_given_up(runner: Runner, side: str) -> None:
     peer, recorder = against_a_raw_peer(runner, side)
@@ -425,7 +428,7 @@ def test_a_peer_that_never_answers_our_close_is_given_up(runner: Runner, side: s
     runner.run(peer.ended)
 
 
-# --- A peer that breaks the protocol ---------------------------------------------------------
+# A peer that breaks the protocol
 
 
 def broken(side: str, opcode: int, payload: bytes = b"", **options: Any) -> bytes:
@@ -546,7 +549,7 @@ def test_a_violation_after_good_messages_does_not_take_them_back(runner: Runner,
     assert recorder.events[-1][1] == 1002
 
 
-# --- max_message_size ------------------------------------------------------------------------
+# max_message_size
 
 
 @by_side
@@ -624,7 +627,7 @@ def send_in_pieces(peer: RawPeer, data: bytes, pieces: int) -> None:
     peer.send(wire)
 
 
-# --- Closing the context ---------------------------------------------------------------------
+# Closing the context
 
 
 @by_side

@@ -16,6 +16,7 @@ import uvws
 from support import Recorder, Runner, time_limit
 
 SLOW = "takes-a-second.test"
+SLOWISH = "takes-a-moment.test"
 
 RESOLVER = """
     #define _GNU_SOURCE
@@ -28,8 +29,10 @@ RESOLVER = """
                     struct addrinfo **found) {
         int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
             dlsym(RTLD_NEXT, "getaddrinfo");
-        if (name && !strcmp(name, "takes-a-second.test")) {
-            sleep(1);
+        int second = name && !strcmp(name, "takes-a-second.test");
+        int moment = name && !strcmp(name, "takes-a-moment.test");
+        if (second || moment) {
+            usleep(second ? 1000000 : 300000);
             name = "127.0.0.1";
         }
         return real(name, service, hints, found);
@@ -52,7 +55,7 @@ PROGRAM = """
 
 @pytest.fixture(scope="session")
 def slow_resolver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library to preload: looking up the name SLOW takes a second."""
+    """A library to preload: looking up SLOW takes a second, and SLOWISH less than half."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler")
@@ -123,7 +126,7 @@ def test_the_connect_timeout_counts_the_look_up(slow_resolver: Path, kind: str) 
         f"""
     recorder = Recorder()
     begin = time.monotonic()
-    runner.context().connect("ws://{SLOW}:1/", connect_timeout=0.1, **recorder.callbacks)
+    runner.context().connect("ws://{SLOW}:1/", connect_timeout=0.05, **recorder.callbacks)
     runner.run(recorder.saw("error"))
     assert time.monotonic() - begin < 0.8, time.monotonic() - begin
     assert type(recorder.events[0][1]) is uvws.ConnectTimeout, recorder.events
@@ -141,13 +144,13 @@ def test_a_context_may_be_closed_during_a_look_up(slow_resolver: Path, kind: str
         f"""
     recorder = Recorder()
     context = runner.context()
-    connection = context.connect("ws://{SLOW}:1/", **recorder.callbacks)
+    connection = context.connect("ws://{SLOWISH}:1/", **recorder.callbacks)
     runner.turns(3)
     context.close()
     assert recorder.names == ["error"], recorder.events
     assert isinstance(recorder.events[0][1], uvws.ConnectionClosed), recorder.events
     assert connection.state == "destroyed"
-    runner.run_for(1.1)
+    runner.run_for(0.4)
     assert recorder.names == ["error"], recorder.events
 """,
     )
@@ -163,7 +166,7 @@ def test_closing_a_connection_during_its_look_up_does_nothing(
         f"""
     server = runner.context().listen(host="127.0.0.1")
     recorder = Recorder()
-    connection = runner.context().connect(f"ws://{SLOW}:{{server.port}}/", **recorder.callbacks)
+    connection = runner.context().connect(f"ws://{SLOWISH}:{{server.port}}/", **recorder.callbacks)
     connection.close()
     runner.run(recorder.saw("connect"))
 """,

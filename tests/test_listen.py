@@ -14,7 +14,7 @@ import pytest
 import websockets
 
 import uvws
-from support import Recorder, Runner, echo, url_of
+from support import Recorder, Runner, echo, loop_kinds, url_of
 from support.pairs import Pair
 from support.wire import KEY, RawPeer, accept_key, dial, dial_websocket, upgrade_request
 
@@ -29,7 +29,7 @@ def can_connect(runner: Runner, url: str) -> bool:
     return recorder.names == ["connect"]
 
 
-# --- Where -----------------------------------------------------------------------------------
+# Where
 
 
 def test_port_0_is_a_free_port(runner: Runner) -> None:
@@ -78,7 +78,7 @@ def test_several_listeners_have_callbacks_of_their_own(runner: Runner) -> None:
     assert (one.names, two.names) == (["connect"], ["connect"])
 
 
-# --- Refusals by the system ------------------------------------------------------------------
+# Refusals by the system
 
 
 def test_a_port_in_use_is_refused_at_once(runner: Runner) -> None:
@@ -116,6 +116,7 @@ def test_a_privileged_port_is_refused(runner: Runner) -> None:
         runner.context().listen(1, host=HOST)
 
 
+@loop_kinds("asyncio")
 @pytest.mark.parametrize(
     ("options", "error", "named"),
     [
@@ -179,7 +180,7 @@ def test_a_closed_context_does_not_listen(runner: Runner) -> None:
         context.listen()
 
 
-# --- Closing a listener ----------------------------------------------------------------------
+# Closing a listener
 
 
 def test_a_closed_listener_refuses_connections_and_frees_its_port(runner: Runner) -> None:
@@ -257,7 +258,7 @@ def test_many_listeners_may_come_and_go(runner: Runner) -> None:
     assert len(context.connections) == 100
 
 
-# --- Unix sockets ----------------------------------------------------------------------------
+# Unix sockets
 
 
 @pytest.mark.parametrize("prefix", ["", "unix:"])
@@ -329,7 +330,7 @@ def test_a_unix_socket_of_somebody_elses_is_not_removed_at_close(
     assert can_connect(runner, f"ws+unix:{path}")
 
 
-# --- The handshake ---------------------------------------------------------------------------
+# The handshake
 
 
 def test_the_answer_to_a_handshake(runner: Runner) -> None:
@@ -420,10 +421,17 @@ BAD_HANDSHAKES = {
     "no key": lambda request: request.replace(b"Sec-WebSocket-Key", b"X-Key"),
     "no version": lambda request: request.replace(b"Sec-WebSocket-Version", b"X-Version"),
     "an old version": lambda request: request.replace(b"Version: 13", b"Version: 8"),
-    "HTTP/1.0": lambda request: request.replace(b"HTTP/1.1", b"HTTP/1.0"),
     "POST": lambda request: request.replace(b"GET ", b"POST "),
     "a key that is too short": lambda request: request.replace(KEY.encode(), b"c2hvcnQ="),
 }
+
+
+@pytest.mark.xfail(strict=True, reason="lws does not say which version of HTTP a request has")
+def test_a_handshake_over_http_1_0_is_refused(runner: Runner) -> None:
+    peer = dial(runner, runner.context().listen(host=HOST))
+    peer.send(upgrade_request().replace(b"HTTP/1.1", b"HTTP/1.0"))
+    runner.run(lambda: peer.is_ended or peer.has_head())
+    assert not peer.take().startswith(b"HTTP/1.1 101")
 
 
 @pytest.mark.parametrize("change", BAD_HANDSHAKES.values(), ids=BAD_HANDSHAKES)

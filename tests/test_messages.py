@@ -10,7 +10,7 @@ import pytest
 import websockets
 
 import uvws
-from support import Recorder, Runner, echo, url_of
+from support import Recorder, Runner, echo, loop_kinds, url_of
 from support.pairs import SIDES, Pair
 from support.payloads import SIZES, binary, of_kind, text
 from support.wire import (
@@ -57,7 +57,7 @@ def raw_peer_of(runner: Runner, receiver: str, **options: Any) -> tuple[RawPeer,
     return peer, recorder
 
 
-# --- Between uvws and uvws -------------------------------------------------------------------
+# Between uvws and uvws
 
 
 @by_kind
@@ -154,7 +154,7 @@ def test_a_bytearray_that_was_sent_can_be_resized(runner: Runner) -> None:
     data.clear()
 
 
-# --- With the websockets package -------------------------------------------------------------
+# With the websockets package
 
 
 @by_kind
@@ -210,7 +210,7 @@ def test_what_a_websockets_client_sends_in_fragments_arrives_whole(
     assert client.result() == "".join(parts)
 
 
-# --- By hand: how messages are cut up on the wire --------------------------------------------
+# By hand: how messages are cut up on the wire
 
 
 @by_receiver
@@ -408,7 +408,7 @@ def test_mask_keys_differ(runner: Runner) -> None:
     assert len(keys) > count - 5
 
 
-# --- Sending from callbacks ------------------------------------------------------------------
+# Sending from callbacks
 
 
 @by_sender
@@ -467,9 +467,10 @@ def test_callbacks_that_were_not_given_are_not_missed(runner: Runner) -> None:
     runner.run(recorder.saw("close"))
 
 
-# --- What cannot be sent ---------------------------------------------------------------------
+# What cannot be sent
 
 
+@loop_kinds("asyncio")
 @pytest.mark.parametrize(
     ("method", "data"),
     [

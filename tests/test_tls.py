@@ -10,7 +10,7 @@ import pytest
 import websockets
 
 import uvws
-from support import Recorder, Runner, echo
+from support import Recorder, Runner, echo, loop_kinds
 from support.certificates import (
     ca_of,
     certificate,
@@ -404,6 +404,7 @@ def test_a_client_refuses_what_it_cannot_use_at_once(
     assert context.connections == []
 
 
+@loop_kinds("asyncio")
 @pytest.mark.parametrize("method", ["context", "listen"])
 @pytest.mark.parametrize(("given", "missing"), [("ssl_cert", "ssl_key"), ("ssl_key", "ssl_cert")])
 def test_a_certificate_without_its_key_is_refused(

@@ -349,7 +349,10 @@ def parse_headers(raw: bytes) -> Headers:
     """Make headers of what C collected: names and values, each with a NUL behind it."""
     fields = raw.decode("latin-1").split("\0")
     return Headers(
-        [(_spelled(name), value) for name, value in zip(fields[0:-1:2], fields[1::2], strict=True)]
+        [
+            (_spelled(name), value.strip(" \t"))
+            for name, value in zip(fields[0:-1:2], fields[1::2], strict=True)
+        ]
     )
 
 

@@ -53,7 +53,6 @@ class Core:
         self._soon: deque[Callable[[], None]] = deque()
         # Held while another thread may be in C. A finaliser may take it again on the same thread.
         self._soon_lock = threading.RLock()
-        self._creator = threading.get_ident()
         self.handle = ffi.new_handle(self)
         error = ffi.new("char[]", ERROR_SIZE)
         adapter.attach(self)

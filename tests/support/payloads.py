@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 # Around what the framing and the queues treat differently: 125 and 65535 bytes in the header
@@ -18,6 +19,7 @@ SIZES = (
 _CHARACTERS = "aé€😀"  # one to four bytes
 
 
+@functools.lru_cache(maxsize=64)
 def binary(size: int) -> bytes:
     """Return bytes that repeat nowhere, the same ones for the same size."""
     return random.Random(size).randbytes(size)

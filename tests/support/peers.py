@@ -140,6 +140,7 @@ class ServerThread:
         self._ready.set()
         await self._stop.wait()
         server.close(close_connections=False)
+        await asyncio.sleep(0)  # it closes its socket in a task, which is not to be cancelled yet
         for connection in list(server.connections):
             connection.transport.abort()
         # Handlers that wait for something else than their connection do not end by themselves.

@@ -123,6 +123,7 @@ class Runner(abc.ABC):
             for context in self._contexts:
                 stack.callback(context.close)
             self._contexts.clear()
+            self._peers.clear()  # what they hold may hold the loop
 
     # For the kinds
 

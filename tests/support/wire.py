@@ -139,11 +139,11 @@ class RawPeer:
         self._may_read.set()
         self._stopped = False
         self._senders: list[threading.Thread] = []
-        sock.settimeout(0.05)
+        sock.settimeout(1)
         self._reader = threading.Thread(target=self._read, name="raw peer", daemon=True)
         self._reader.start()
 
-    # --- Reading ------------------------------------------------------------------------------
+    # Reading
 
     def pause(self) -> None:
         """Read no more."""
@@ -200,7 +200,7 @@ class RawPeer:
 
     def _read(self) -> None:
         while not self._stopped:
-            if not self._may_read.wait(0.05):
+            if not self._may_read.wait(1):
                 continue
             try:
                 got = self.sock.recv(_READ_SIZE)
@@ -221,7 +221,7 @@ class RawPeer:
         with self._lock:
             self._parts.append(got)
 
-    # --- Writing ------------------------------------------------------------------------------
+    # Writing
 
     def send(self, data: bytes) -> None:
         """Send bytes that fit into the socket's buffers."""
@@ -252,7 +252,7 @@ class RawPeer:
         self._senders.append(thread)
         thread.start()
 
-    # --- Ending -------------------------------------------------------------------------------
+    # Ending
 
     def finish(self) -> None:
         """Close the connection in good order (FIN); what comes is read on."""
@@ -260,18 +260,20 @@ class RawPeer:
 
     def reset(self) -> None:
         """End the connection with a RST."""
-        self._stop_threads()
+        self._stop_threads(socket.SHUT_RD)  # which tells the other side nothing
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def stop(self) -> None:
         """Close the socket."""
-        self._stop_threads()
+        self._stop_threads(socket.SHUT_RDWR)
         self.sock.close()
 
-    def _stop_threads(self) -> None:
+    def _stop_threads(self, how: int) -> None:
         self._stopped = True
         self._may_read.set()
+        with contextlib.suppress(OSError):  # it may be closed
+            self.sock.shutdown(how)  # ends recv() in the thread
         for thread in (self._reader, *self._senders):
             thread.join(time_limit(5))
             assert not thread.is_alive(), "a thread of a raw peer does not end"
@@ -331,7 +333,7 @@ class RawServer:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._sock.bind(where)
         self._sock.listen(16)
-        self._sock.settimeout(0.05)
+        self._sock.settimeout(0.1)
         self.port = 0 if family == socket.AF_UNIX else self._sock.getsockname()[1]
         self.peers: list[RawPeer] = []
         self._stopped = False
@@ -364,6 +366,8 @@ class RawServer:
     def stop(self) -> None:
         """Listen no more, and close the connections."""
         self._stopped = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)  # ends accept()
         self._thread.join(time_limit(5))
         self._sock.close()
         for peer in self.peers:
@@ -375,6 +379,8 @@ class RawServer:
                 sock, _ = self._sock.accept()
             except TimeoutError:
                 continue
+            except OSError:
+                return  # stopped
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.peers.append(RawPeer(self._runner, sock, masks=False))
