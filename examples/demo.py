@@ -1,7 +1,7 @@
 """An echo server on a pyuv loop, with three kinds of clients: what `make demo` shows.
 
-One client is uvws's own on the same loop; one is made by the `websockets` package, in a thread of its
-own; the last ones are several of uvws's that keep the server busy, for the figures at the end.
+One client is uvws's own on the same loop; one is made by the `websockets` package, in a thread of
+its own; the last ones are several of uvws's that keep the server busy, for the figures at the end.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ import threading
 import time
 
 import pyuv
-import uvws
 import websockets
+
+import uvws
 
 MESSAGES = 20_000
 BUSY_CLIENTS = 8
@@ -39,7 +40,7 @@ def show_own_client(loop, context, url):
         if kind == "binary":
             connection.close(1000, "that was all")
 
-    def on_close(connection, code, reason):
+    def on_close(_connection, code, reason):
         say(f"  closed with {code} ({reason})")
         loop.stop()
 
