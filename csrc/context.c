@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "uvws.h"
+#include "uvws_build.h" /* build_lws.py writes it */
 
 /* One read takes at most this much. Bundled lws only: see the patch on receive buffers. */
 #define READ_SIZE (128 * 1024)
@@ -29,11 +30,7 @@ const char *uvws_lws_version(void)
 
 const char *uvws_lws_patches(void)
 {
-#ifdef UVWS_LWS_PATCHES
     return UVWS_LWS_PATCHES;
-#else
-    return "";
-#endif
 }
 
 int uvws_context_call_soon(uvws_context *context)

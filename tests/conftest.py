@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.patches import NEEDS_PATCHES, is_patched
 from support.peers import ClientThread, ServerThread
 from support.runners import KINDS, Runner, make_runner
 
@@ -31,6 +32,16 @@ def permanent_descriptors() -> None:
             running = make_runner(kind)
             running.context()
             running.finish()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Expect the failure of what needs our patches where libwebsockets is the system's."""
+    if is_patched():
+        return
+    expected = pytest.mark.xfail(reason="needs a patch of ours to libwebsockets", strict=False)
+    for item in items:
+        if getattr(item, "originalname", item.name) in NEEDS_PATCHES:
+            item.add_marker(expected)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -62,8 +73,11 @@ def no_leaked_descriptors(
         return  # the traceback keeps alive whatever the test had
     gc.collect()
     after = open_descriptors()
-    if len(after) > len(before):
-        new = {fd: what for fd, what in after.items() if before.get(fd) != what}
+    new = {fd: what for fd, what in after.items() if before.get(fd) != what}
+    if not is_patched():
+        # lws as it is leaks the descriptor of its event pipe (csrc/lws-patches/0007).
+        new = {fd: what for fd, what in new.items() if "eventfd" not in what}
+    if len(after) > len(before) and new:
         pytest.fail(f"file descriptors leaked: {new}")
 
 

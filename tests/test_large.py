@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support import Recorder, Runner
+from support import Recorder, Runner, time_limit
 from support.pairs import SIDES
 from support.wire import RawPeer, RawServer, dial_websocket
 
@@ -75,7 +75,8 @@ def test_256_mib_are_received(runner: Runner, side: str) -> None:
     (message,) = recorder.messages
     assert len(message) == SIZE
     assert all(message[at : at + MIB] == BLOCK for at in range(0, SIZE, MIB))
-    assert peak < 2 * SIZE + 64 * MIB  # in C, and then for Python
+    # Once in C, and then once more for Python; instruments use memory of their own.
+    assert peak < 2 * SIZE + 64 * MIB or time_limit(1) > 1
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -101,7 +102,7 @@ def test_256_mib_are_sent(runner: Runner, side: str) -> None:
         runner.run(lambda: received == SIZE + overhead, timeout=30)
 
     peak = peak_of(send)
-    assert peak < 32 * MIB
+    assert peak < 32 * MIB or time_limit(1) > 1  # instruments use memory of their own
     assert head[:10] == struct.pack("!BBQ", 0x82, 0x80 * (side == "client") | 127, SIZE)
     if side == "server":
         assert digest.digest() == hashlib.sha1(message).digest()
