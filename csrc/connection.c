@@ -127,6 +127,7 @@ void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *pay
     uvws_connection_closing(connection);
     uvws_rx_clear(connection);
     uvws_tx_clear_but_begun(connection);
+    uvws_tx_deadline(connection);
     if (size < 2 && connection->close_by_us)
         return; /* an answer without a body agrees with what we said */
     connection->close_code = LWS_CLOSE_STATUS_NO_STATUS;
@@ -205,6 +206,7 @@ int uvws_close(uvws_connection *connection, int code, const char *reason, size_t
     memcpy(connection->close_reason, reason, reason_size);
     connection->close_wanted = true;
     connection->state = UVWS_CLOSING;
+    uvws_tx_deadline(connection);
     uvws_rx_clear(connection);
     uvws_set_reading(connection, 1); /* or the answer would never be read */
     uvws_tx_schedule(connection);

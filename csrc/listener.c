@@ -16,6 +16,7 @@
 
 /* So many at one go, and the connections there are get their turn. */
 #define ACCEPTS_PER_TURN 64
+#define ACCEPT_PAUSE     (100 * LWS_US_PER_MS)
 
 static void adopt(uvws_listener *listener, int fd)
 {
@@ -48,6 +49,30 @@ static void adopt(uvws_listener *listener, int fd)
     }
 }
 
+static void resume(lws_sorted_usec_list_t *timer)
+{
+    uvws_listener *listener = lws_container_of(timer, uvws_listener, pause);
+    uvws_watch *watch = uvws_watch_find(listener->context, listener->fd);
+    if (!watch)
+        return;
+    watch->wanted = UVWS_READABLE;
+    uvws_watch_apply(listener->context, watch);
+}
+
+/* Out of descriptors or memory. The socket stays readable, so that to go on watching it would be to
+ * spin; the connections that are there may free something meanwhile. */
+static void pause_accepting(uvws_listener *listener)
+{
+    uvws_context *context = listener->context;
+    uvws_watch *watch = uvws_watch_find(context, listener->fd);
+    if (!watch)
+        return;
+    watch->wanted = 0;
+    uvws_watch_apply(context, watch);
+    lws_sul_schedule(context->lws, 0, &listener->pause, resume, ACCEPT_PAUSE);
+    uvws_wake(context);
+}
+
 void uvws_listener_ready(uvws_listener *listener)
 {
     for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
@@ -56,8 +81,11 @@ void uvws_listener_ready(uvws_listener *listener)
             continue;
         if (fd < 0 && errno == ECONNABORTED)
             continue;
-        if (fd < 0)
+        if (fd < 0) {
+            if (errno != EAGAIN)
+                pause_accepting(listener);
             return;
+        }
         adopt(listener, fd);
         if (listener->context->closed)
             return;
@@ -136,6 +164,8 @@ static void stop_accepting(uvws_listener *listener)
 {
     if (listener->fd < 0)
         return;
+    if (listener->context->lws)
+        lws_sul_cancel(&listener->pause);
     uvws_watch_drop(listener->context, listener->fd);
     close(listener->fd);
     listener->fd = -1;

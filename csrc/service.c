@@ -219,7 +219,10 @@ void uvws_timer_due(uvws_context *context)
 static void destroy_lws(uvws_context *context)
 {
     struct lws_context *lws = context->lws;
-    uvws_clients_stop_timers(context); /* while lws still has the list that they are in */
+    /* While lws still has the list that they are in. */
+    uvws_clients_stop_timers(context);
+    for (uvws_listener *listener = context->listeners; listener; listener = listener->next)
+        lws_sul_cancel(&listener->pause);
     context->lws = NULL;
     lws_context_destroy(lws);
     SSL_CTX_free(context->client_tls);

@@ -18,7 +18,8 @@
 #define SPARE_CHUNKS_MAX 64
 #define PIECE_SIZE       (256 * 1024)
 /* After this much, other connections get their turn first. */
-#define TURN_SIZE (4 * PIECE_SIZE)
+#define TURN_SIZE       (4 * PIECE_SIZE)
+#define CLOSING_TIMEOUT 5 /* seconds */
 
 struct tx_chunk {
     struct tx_chunk *next;
@@ -350,6 +351,13 @@ static int finish(uvws_connection *connection)
     return 0;
 }
 
+/* A connection that is closing has this long for each step that its peer lets it make. */
+void uvws_tx_deadline(uvws_connection *connection)
+{
+    if (connection->wsi)
+        lws_set_timeout(connection->wsi, PENDING_TIMEOUT_CLOSE_SEND, CLOSING_TIMEOUT);
+}
+
 /* lws says that the connection is writable. Returns -1 to have it closed. */
 int uvws_tx_write(uvws_connection *connection)
 {
@@ -366,6 +374,8 @@ int uvws_tx_write(uvws_connection *connection)
                                   : write_whole(connection, chunk, &written);
         if (failed)
             return -1;
+        if (written && connection->state == UVWS_CLOSING)
+            uvws_tx_deadline(connection);
         if (connection->socket_full) {
             lws_callback_on_writable(wsi);
             return 0;

@@ -106,6 +106,7 @@ struct uvws_listener {
     SSL_CTX *tls; /* owned by lws; NULL for plain TCP */
     char *error;  /* where the TLS set-up says what is wrong; valid during uvws_listener_new */
     const uvws_tls_pem *pem;
+    lws_sorted_usec_list_t pause; /* of accepting, while out of descriptors */
 };
 
 #define CONNECTIONS_PER_SLAB 64
@@ -196,6 +197,7 @@ void uvws_tx_schedule(uvws_connection *connection);
 void uvws_tx_clear(uvws_connection *connection);
 void uvws_tx_clear_but_begun(uvws_connection *connection);
 void uvws_tx_free_spares(uvws_context *context);
+void uvws_tx_deadline(uvws_connection *connection);
 bool uvws_tx_goodbye(uvws_connection *connection, int code);
 
 /* frame.c */

@@ -30,7 +30,7 @@ def show_own_client(loop, context, url):
     """Greet the server, see the greeting come back, and close."""
 
     def on_connect(connection, headers):
-        say(f"  connected; the server answered {dict(headers)['Upgrade']!r}")
+        say(f"  connected; the server accepted with {headers['Sec-WebSocket-Accept']!r}")
         connection.send("Grüße from uvws")
         connection.send(b"\x00\x01\x02")
 
@@ -148,8 +148,8 @@ def main():
         times = measure_round_trips(loop, context, url)
         p50, p99 = (statistics.quantiles(times, n=100)[n] for n in (49, 98))
         say(
-            f"  {rate:,.0f} messages/s ({BUSY_CLIENTS} clients, {IN_FLIGHT} in flight each); "
-            f"round trip p50 {p50:.0f} µs, p99 {p99:.0f} µs"
+            f"  {rate:,.0f} messages/s with {BUSY_CLIENTS} clients, {IN_FLIGHT} in flight each; "
+            f"round trip of one at a time p50 {p50:.0f} µs, p99 {p99:.0f} µs"
         )
 
 

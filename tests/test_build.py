@@ -309,10 +309,14 @@ def test_source_unreachable(builder: ModuleType, fake_program: FakeProgram, tmp_
 
 
 def test_source_with_another_hash(
-    builder: ModuleType, fake_program: FakeProgram, tmp_path: Path
+    builder: ModuleType,
+    fake_program: FakeProgram,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script = "echo other >libwebsockets_4.3.5.orig.tar.gz"
     fake_program("apt-get", APT_GET.format(otherwise=script))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(builder.BuildError, match=r"SHA-256.*not the expected"):
         builder.source(tmp_path / "dest", tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("*.tar.gz"))

@@ -719,3 +719,31 @@ def test_closing_the_context_twice_does_nothing(runner: Runner) -> None:
     context.close()
     context.close()
     assert pair.server.count("close") == pair.client.count("close") == 1
+
+
+# --- Peers that do not read ---------------------------------------------------------------------
+
+
+@by_side
+def test_a_close_behind_data_that_nobody_reads_is_given_up(runner: Runner, side: str) -> None:
+    peer, recorder = against_a_raw_peer(runner, side)
+    peer.pause()
+    recorder.connection.send(bytes(64 * 1024 * 1024))
+    recorder.connection.close()
+    runner.run(recorder.saw("close"), timeout=10)
+    assert recorder.events[-1] == ("close", 1006, "")
+
+
+@by_side
+@pytest.mark.parametrize("messages", [[b"x" * (64 << 20)], [b"x" * 10_000] * 6_000])
+def test_a_peer_that_closes_without_reading_is_heard(
+    runner: Runner, side: str, messages: list[bytes]
+) -> None:
+    peer, recorder = against_a_raw_peer(runner, side)
+    peer.pause()
+    for message in messages:
+        recorder.connection.send(message)
+    runner.run(lambda: 0 < recorder.connection.send_queue_size < sum(map(len, messages)))
+    peer.send(peer.frame(CLOSE, close_payload(1000)))
+    runner.run(recorder.saw("close"), timeout=10)
+    assert recorder.events[-1][1] == 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import uvws
-from support import Recorder, Runner, time_limit
+from support import Recorder, Runner, loop_kinds, time_limit
 
 SLOW = "takes-a-second.test"
 SLOWISH = "takes-a-moment.test"
@@ -216,3 +217,22 @@ def test_many_names_at_once(runner: Runner) -> None:
     for _ in range(50):
         context.connect(f"ws://localhost:{listener.port}/", **recorder.callbacks)
     runner.run(recorder.saw("connect", 50))
+
+
+@loop_kinds("uvloop", "asyncio")
+def test_a_look_up_that_cannot_be_made_is_an_error(runner: Runner) -> None:
+    runner.loop.run_until_complete(runner.loop.shutdown_default_executor())
+    recorder = Recorder()
+    runner.context().connect("ws://localhost:1/", **recorder.callbacks)
+    runner.run(recorder.saw("error"))
+    assert isinstance(recorder.events[0][1], OSError)
+
+
+@loop_kinds("uvloop", "asyncio")
+def test_a_look_up_that_somebody_cancels_is_an_error(runner: Runner) -> None:
+    recorder = Recorder()
+    runner.context().connect("ws://localhost:1/", **recorder.callbacks)
+    for task in asyncio.all_tasks(runner.loop):
+        task.cancel()
+    runner.run(recorder.saw("error"))
+    assert isinstance(recorder.events[0][1], OSError)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import socket
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -514,3 +516,38 @@ def test_many_clients_that_knock_together_are_all_let_in(runner: Runner) -> None
         peer.send(upgrade_request())
     runner.run(recorder.saw("connect", 150))
     runner.run(lambda: all(peer.has_head() for peer in peers))
+
+
+@pytest.mark.parametrize("name", ["a", "X-F", "user", "sec-", "h", "Authorizatio"])
+def test_a_header_named_like_the_beginning_of_another_is_itself(runner: Runner, name: str) -> None:
+    recorder = Recorder()
+    peer = dial(runner, runner.context().listen(host=HOST, **recorder.callbacks))
+    peer.send(upgrade_request(headers=f"{name}: 1\r\nAuthorization: Basic eA==\r\n"))
+    runner.run(recorder.saw("connect"))
+    headers = recorder.events[0][1]
+    assert (headers[name], headers["authorization"]) == ("1", "Basic eA==")
+
+
+@loop_kinds("pyuv", "asyncio")  # uvloop itself needs some each time it starts to run
+def test_running_out_of_descriptors_costs_no_cpu_and_is_got_over(runner: Runner) -> None:
+    served = Recorder()
+    listener = runner.context().listen(host=HOST, **served.callbacks)
+    peer = dial(runner, listener)
+    peer.send(upgrade_request())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    fillers = [os.dup(0) for _ in range(8)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(highest, *fillers) + 1, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(os.dup(0))
+        before = time.process_time()
+        runner.run_for(0.5)
+        assert time.process_time() - before < 0.25
+        assert served.events == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for filler in fillers:
+            os.close(filler)
+    runner.run(served.saw("connect"))

@@ -63,7 +63,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use."""
     if name == "LWS_VERSION":
         core = importlib.import_module("._core", __name__)
-        value: Any = core.ffi.string(core.lib.uvws_lws_version()).decode()
+        text: str = core.ffi.string(core.lib.uvws_lws_version()).decode()
+        value: Any = text.partition("-")[0]  # what follows is where it was built
     elif name in _HOMES:
         value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     else:

@@ -372,4 +372,4 @@ def _connect_error(failure: int, status: int, reason: str) -> Exception:
     if found:
         number = int(found.group(1))
         return OSError(number, os.strerror(number))
-    return OSError(errno_module.ECONNREFUSED, reason)
+    return ConnectionError(reason)

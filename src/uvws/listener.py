@@ -135,6 +135,8 @@ def open_socket(host: str | None, port: int) -> socket.socket:
     """
     if host is None:
         return _everywhere(port)
+    if "\0" in host:
+        raise ValueError("host must not contain a NUL")
     if host.startswith((_UNIX_PREFIX, "/")):
         return _unix(host.removeprefix(_UNIX_PREFIX))
     if not host:

@@ -17,6 +17,7 @@ PEM = str | os.PathLike[str] | bytes
 # RFC 6455, section 4.1: a subprotocol's name is a token of RFC 9110.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PORT_MAX = 65535
+_LONGEST_TIMEOUT = 366 * 24 * 3600  # seconds; libwebsockets counts microseconds
 _MAX_REASON = 123  # bytes: a control frame's 125 less the close code (RFC 6455, section 5.5)
 
 
@@ -93,8 +94,8 @@ def timeout(name: str, value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
+    if not 0 < value <= _LONGEST_TIMEOUT:
+        raise ValueError(f"{name} must be a number of seconds above 0 and up to a year")
     return float(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import weakref
 from collections.abc import Callable
@@ -75,10 +76,20 @@ class AsyncioAdapter(LoopAdapter):
 
     def resolve(self, host: str, port: int, resolved: Resolved) -> Callable[[], None]:
         """Look a name up; see `LoopAdapter`."""
-        task = self._loop.create_task(self._look_up(host, port, resolved))
-        # A loop that is closed first would complain of a task that nobody awaited.
-        task.add_done_callback(_consume)
-        return task.cancel  # type: ignore[return-value]
+        task: Any = self._loop.create_task(self._look_up(host, port, resolved))
+
+        def done(_task: object) -> None:
+            if task.cancelled():  # by somebody else: whoever asked here does not listen any more
+                resolved(OSError(errno.ECANCELED, f"the look-up of {host} was cancelled"))
+
+        def cancel() -> None:
+            if self._loop.is_closed():
+                task._log_destroy_pending = False  # it was, and by the user's own doing
+            else:
+                task.cancel()
+
+        task.add_done_callback(done)
+        return cancel
 
     async def _look_up(self, host: str, port: int, resolved: Resolved) -> None:
         answer: list[Address] | OSError
@@ -87,6 +98,9 @@ class AsyncioAdapter(LoopAdapter):
             answer = [(str(entry[4][0]), port) for entry in found]
         except OSError as error:
             answer = error
+        except Exception as error:  # such as an executor that is shut down
+            answer = OSError(f"look-up of {host} failed: {error}")
+            answer.__cause__ = error
         resolved(answer)
 
     def report(self, message: str, error: BaseException) -> None:
@@ -150,9 +164,3 @@ class AsyncioAdapter(LoopAdapter):
 
 def _raise(error: BaseException) -> None:
     raise error
-
-
-def _consume(task: asyncio.Task[Any]) -> None:
-    """Retrieve what a look-up raised, which the loop would otherwise report as forgotten."""
-    if not task.cancelled():
-        task.exception()
