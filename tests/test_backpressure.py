@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support import Recorder, Runner, time_limit
+from support import Recorder, Runner, measures_memory
 from support.pairs import SIDES, Pair
 from support.payloads import binary
 from support.wire import (
@@ -26,7 +26,6 @@ from support.wire import (
 KIB, MIB = 1 << 10, 1 << 20
 
 # Instruments use memory of their own, and keep what is freed.
-measures_memory = pytest.mark.skipif(time_limit(1) > 1, reason="runs under an instrument")
 by_sender = pytest.mark.parametrize("sender", SIDES)
 
 

@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 import uvws
-from support import KINDS, Recorder, Runner, echo, loop_kinds, run_program, url_of
+from support import (
+    KINDS,
+    Recorder,
+    Runner,
+    echo,
+    loop_kinds,
+    measures_memory,
+    run_program,
+    url_of,
+)
 
 # What the programs below begin with: a loop, a way to run it, a listener and a live connection.
 PRELUDE = """
@@ -591,6 +600,7 @@ def _resident_kib() -> int:
     raise AssertionError("no VmRSS")
 
 
+@measures_memory
 def test_a_hundred_contexts_made_and_closed_leave_nothing(runner: Runner) -> None:
     """No descriptor (see the fixture), and memory is flat."""
 
@@ -613,6 +623,7 @@ def test_a_hundred_contexts_made_and_closed_leave_nothing(runner: Runner) -> Non
     assert after - before < 100 * 20  # KiB; a context that leaks would be over 100 each
 
 
+@measures_memory
 def test_a_thousand_connections_one_after_the_other_leave_nothing(runner: Runner) -> None:
     listener = echo(runner)
     context = runner.context()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .deadlines import time_limit
-from .helpers import echo, loop_kinds, no_callbacks, url_of
+from .helpers import echo, loop_kinds, measures_memory, no_callbacks, url_of
 from .peers import ClientThread, ServerThread
 from .programs import run_program
 from .recorder import Recorder
@@ -17,6 +17,7 @@ __all__ = [
     "ServerThread",
     "echo",
     "loop_kinds",
+    "measures_memory",
     "no_callbacks",
     "run_program",
     "time_limit",

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from .deadlines import time_limit
 from .runners import Runner
+
+# Sanitizers and valgrind hold on to freed memory, and run with the time limits stretched.
+measures_memory = pytest.mark.skipif(time_limit(1) > 1, reason="runs under an instrument")
 
 
 def loop_kinds(*kinds: str) -> pytest.MarkDecorator:
