@@ -69,9 +69,10 @@ $(VENV)/.uvws: $(VENV)/.inputs pyproject.toml build_lws.py \
 	    $(PIP) install --no-build-isolation --editable ".[uvloop,test,dev]"
 	@touch $@
 
-# Not from pip's cache: that does not know with which header a wheel was built.
+# Not from pip's cache: that does not know with which header a wheel was built. CFLAGS replaces the
+# flags of Python's own, so that it has to ask for optimisation.
 $(VENV)/.pyuv: src/uvws/pyuv_compat.h $(VENV)/.made
-	@CFLAGS="-include '$(abspath $<)'" tools/quietly "Building pyuv" $(LOG) \
+	@CFLAGS="-O2 -DNDEBUG -include '$(abspath $<)'" tools/quietly "Building pyuv" $(LOG) \
 	    $(PIP) install --no-cache-dir --no-binary pyuv --force-reinstall pyuv==1.4.0
 	@touch $@
 
