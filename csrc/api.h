@@ -143,7 +143,6 @@ void uvws_end_seen(uvws_connection *connection);
 int uvws_state(const uvws_connection *connection);
 int64_t uvws_send_queue_size(const uvws_connection *connection);
 int uvws_set_reading(uvws_connection *connection, int on);
-int uvws_peer_address(const uvws_connection *connection, char *text, size_t text_size);
 /* A closed connection's struct goes back to the context; the pointer is not to be used again. */
 void uvws_connection_release(uvws_connection *connection);
 /* Python has made its object of a large message: the memory is the context's again. */

@@ -245,15 +245,3 @@ int uvws_set_reading(uvws_connection *connection, int on)
     uvws_wake(connection->context);
     return UVWS_OK;
 }
-
-int uvws_peer_address(const uvws_connection *connection, char *text, size_t text_size)
-{
-    if (!connection || !connection->wsi)
-        return UVWS_NOT_OPEN;
-    int result = uvws_context_check_thread(connection->context);
-    if (result)
-        return result;
-    text[0] = 0;
-    lws_get_peer_simple(connection->wsi, text, text_size);
-    return UVWS_OK;
-}
