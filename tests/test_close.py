@@ -729,6 +729,7 @@ def test_a_close_behind_data_that_nobody_reads_is_given_up(runner: Runner, side:
     peer, recorder = against_a_raw_peer(runner, side)
     peer.pause()
     recorder.connection.send(bytes(64 * 1024 * 1024))
+    runner.run_for(0.3)  # until the socket takes nothing any more
     recorder.connection.close()
     runner.run(recorder.saw("close"), timeout=10)
     assert recorder.events[-1] == ("close", 1006, "")
