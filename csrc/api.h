@@ -21,6 +21,9 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_WRONG_THREAD -2
 #define UVWS_NO_MEMORY    -3
 #define UVWS_FAILED       -4
+/* A whole message inside a fragmented one. */
+#define UVWS_IN_FRAGMENTS -5
+#define UVWS_INVALID_TEXT -6
 
 /* States of a connection, in the order in which they follow each other. */
 #define UVWS_CONNECTING 0
@@ -31,6 +34,8 @@ typedef struct uvws_listener uvws_listener;
 /* Message kinds: the opcodes of RFC 6455 section 5.2. */
 #define UVWS_TEXT   1
 #define UVWS_BINARY 2
+#define UVWS_PING   9
+#define UVWS_PONG   10
 
 /* Event kinds, the lowest byte of an event record's first word; the slot is in the bytes above. */
 #define UVWS_EVENT_TEXT            1
@@ -46,6 +51,8 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_EVENT_UNPIN           11
 #define UVWS_EVENT_LISTENER_GONE   12
 #define UVWS_EVENT_CLOSING         13
+#define UVWS_EVENT_PONG            14
+#define UVWS_EVENT_RESUMED         15
 #define UVWS_EVENT_WORDS           4
 
 /* Why a connect failed: the fourth word of a UVWS_EVENT_CONNECT_FAILED record. */
@@ -101,10 +108,18 @@ typedef struct {
     size_t ca_size;
 } uvws_tls_pem;
 
+typedef struct {
+    const uvws_tls_pem *tls; /* NULL for plain TCP */
+    uint64_t max_message_size;
+    int want_drain;
+    int want_handshake; /* uvws_py_handshake() is to be asked about each upgrade */
+    int want_requests;  /* and uvws_py_request() about each other request */
+} uvws_listen_options;
+
 /* Takes over `fd`, a listening socket, on success only. */
 uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
-                                 uint64_t max_message_size, const uvws_tls_pem *tls, int want_drain,
-                                 char *error, size_t error_size);
+                                 const uvws_listen_options *options, char *error,
+                                 size_t error_size);
 int uvws_listener_close(uvws_listener *listener);
 
 typedef struct {
@@ -130,6 +145,12 @@ int uvws_connect(uvws_connection *connection, const uvws_connect_options *option
 /* Gives up on a connection that is not established; no event comes after it. */
 void uvws_connect_abort(uvws_connection *connection);
 
+/* What Python may do inside of uvws_py_handshake() and uvws_py_request(). */
+/* Adds "Name: value\r\n" lines to the response that accepts the upgrade. */
+int uvws_handshake_headers(uvws_connection *connection, const char *lines, size_t size);
+/* Writes a whole HTTP response, after which the connection is closed. */
+int uvws_respond(uvws_connection *connection, const char *response, size_t size);
+
 /* The connection of an ACCEPTED event. */
 uvws_connection *uvws_connection_at(uvws_context *context, uint32_t slot);
 
@@ -137,12 +158,21 @@ int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_
 /* As uvws_send, but the payload is read where it is until the event UNPIN with `token`. */
 int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
                          uint64_t token);
+/* One fragment of a message. `kind` counts for the first one. */
+int64_t uvws_send_fragment(uvws_connection *connection, int kind, const char *data, size_t size,
+                           int final);
+/* A Ping or a Pong, of at most 125 bytes. */
+int64_t uvws_send_control(uvws_connection *connection, int opcode, const char *data, size_t size);
 int uvws_close(uvws_connection *connection, int code, const char *reason, size_t reason_size);
 /* The event that says that the connection is closing was handed on. */
 void uvws_end_seen(uvws_connection *connection);
 int uvws_state(const uvws_connection *connection);
 int64_t uvws_send_queue_size(const uvws_connection *connection);
-int uvws_set_reading(uvws_connection *connection, int on);
+int uvws_pause(uvws_connection *connection);
+/* The event RESUMED comes before whatever is read from now on. */
+int uvws_resume(uvws_connection *connection);
+/* Writes the peer's address as text, NUL at the end; returns its length, 0 where there is none. */
+int uvws_peer_address(const uvws_connection *connection, char *out, size_t size);
 /* A closed connection's struct goes back to the context; the pointer is not to be used again. */
 void uvws_connection_release(uvws_connection *connection);
 /* Python has made its object of a large message: the memory is the context's again. */
@@ -151,6 +181,12 @@ void uvws_recycle(uvws_context *context, void *memory, size_t capacity);
 /* --- callbacks into Python: begin --- */
 void uvws_py_events(void *handle, const int64_t *records, size_t count, const char *arena,
                     size_t arena_size);
+/* A server's opening handshake: 0 accepts it, anything else refuses it. */
+int uvws_py_handshake(void *handle, uvws_connection *connection, uint32_t slot, uint32_t listener,
+                      const char *head, size_t size);
+/* A request without an upgrade; what is not answered ends. */
+void uvws_py_request(void *handle, uvws_connection *connection, uint32_t listener,
+                     const char *method, const char *head, size_t size);
 void uvws_py_watch(void *handle, int fd, int events);
 void uvws_py_timer(void *handle, int64_t milliseconds);
 void uvws_py_wake(void *handle);

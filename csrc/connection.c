@@ -57,6 +57,7 @@ void uvws_connection_free(uvws_connection *connection)
     uvws_tx_clear(connection);
     uvws_rx_clear(connection);
     uvws_client_free(connection);
+    uvws_handshake_free(connection);
     if (connection->listener)
         uvws_listener_left(connection->listener);
     connection->listener = NULL;
@@ -94,6 +95,8 @@ void uvws_connection_set_open(uvws_connection *connection, const struct buffer *
     uvws_context *context = connection->context;
     bool told;
     connection->state = UVWS_CONNECTED;
+    if (connection->is_client)
+        uvws_peer_ask(&connection->peer, lws_get_socket_fd(connection->wsi));
     if (connection->is_client)
         told = uvws_event_with_payload(context, UVWS_EVENT_CONNECTED, connection->slot,
                                        headers->data, headers->size, 0);
@@ -186,6 +189,15 @@ void uvws_connection_ended(uvws_connection *connection)
                             connection->close_reason_size, code);
 }
 
+static void set_reading(uvws_connection *connection, bool on)
+{
+    if (!connection->wsi || connection->paused == !on)
+        return;
+    connection->paused = !on;
+    lws_rx_flow_control(connection->wsi, on);
+    uvws_wake(connection->context);
+}
+
 int uvws_close(uvws_connection *connection, int code, const char *reason, size_t reason_size)
 {
     if (!connection)
@@ -208,7 +220,7 @@ int uvws_close(uvws_connection *connection, int code, const char *reason, size_t
     connection->state = UVWS_CLOSING;
     uvws_tx_deadline(connection);
     uvws_rx_clear(connection);
-    uvws_set_reading(connection, 1); /* or the answer would never be read */
+    set_reading(connection, true); /* or the answer would never be read */
     uvws_tx_schedule(connection);
     return UVWS_OK;
 }
@@ -231,17 +243,26 @@ int64_t uvws_send_queue_size(const uvws_connection *connection)
     return result ? result : (int64_t)(connection->queued + connection->in_flight);
 }
 
-int uvws_set_reading(uvws_connection *connection, int on)
+int uvws_pause(uvws_connection *connection)
 {
     if (!connection)
         return UVWS_NOT_OPEN;
     int result = uvws_context_check_thread(connection->context);
     if (result)
         return result;
-    if (!connection->wsi || connection->reading_paused == !on)
-        return UVWS_OK;
-    connection->reading_paused = !on;
-    lws_rx_flow_control(connection->wsi, on);
-    uvws_wake(connection->context);
+    if (connection->state == UVWS_CONNECTED)
+        set_reading(connection, false);
+    return UVWS_OK;
+}
+
+int uvws_resume(uvws_connection *connection)
+{
+    if (!connection)
+        return UVWS_NOT_OPEN;
+    int result = uvws_context_check_thread(connection->context);
+    if (result)
+        return result;
+    uvws_event(connection->context, UVWS_EVENT_RESUMED, connection->slot, 0, 0, 0);
+    set_reading(connection, true);
     return UVWS_OK;
 }

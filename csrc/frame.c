@@ -5,17 +5,16 @@
 
 #include "uvws.h"
 
-#define FINAL     0x80
 #define MASKED    0x80
 #define LENGTH_16 126
 #define LENGTH_64 127
 
-size_t uvws_frame_header(uint8_t *out, int opcode, bool final, size_t size,
-                         const uint8_t *mask_or_null)
+/* `first` is FRAME_FINAL and so on, and the opcode. */
+size_t uvws_frame_header(uint8_t *out, int first, size_t size, const uint8_t *mask_or_null)
 {
     uint8_t masked = mask_or_null ? MASKED : 0;
     size_t at = 2;
-    out[0] = (uint8_t)((final ? FINAL : 0) | opcode);
+    out[0] = (uint8_t)first;
     if (size < LENGTH_16) {
         out[1] = (uint8_t)(masked | size);
     } else if (size <= UINT16_MAX) {

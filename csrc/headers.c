@@ -79,10 +79,36 @@ static bool append_query(struct lws *wsi, struct buffer *out)
     return fine;
 }
 
+struct method {
+    enum lws_token_indexes token;
+    const char *name;
+};
+
+static const struct method methods[] = {
+    {WSI_TOKEN_GET_URI, "GET"},       {WSI_TOKEN_HEAD_URI, "HEAD"},
+    {WSI_TOKEN_POST_URI, "POST"},     {WSI_TOKEN_PUT_URI, "PUT"},
+    {WSI_TOKEN_DELETE_URI, "DELETE"}, {WSI_TOKEN_OPTIONS_URI, "OPTIONS"},
+    {WSI_TOKEN_PATCH_URI, "PATCH"},
+};
+
+/* lws has one token for the path of each method. */
+static const struct method *method_of(struct lws *wsi)
+{
+    for (size_t n = 0; n < sizeof(methods) / sizeof(methods[0]); n++)
+        if (lws_hdr_total_length(wsi, methods[n].token) > 0)
+            return &methods[n];
+    return &methods[0];
+}
+
+const char *uvws_request_method(struct lws *wsi)
+{
+    return method_of(wsi)->name;
+}
+
 bool uvws_headers_collect(struct lws *wsi, bool is_request, struct buffer *out)
 {
     static const char path[] = "Path";
-    if (is_request && (!append_token(wsi, WSI_TOKEN_GET_URI, path, sizeof(path) - 1, out) ||
+    if (is_request && (!append_token(wsi, method_of(wsi)->token, path, sizeof(path) - 1, out) ||
                        !append_query(wsi, out)))
         return false;
     for (int token = 0; token < WSI_TOKEN_COUNT; token++) {

@@ -18,7 +18,7 @@
 #define ACCEPTS_PER_TURN 64
 #define ACCEPT_PAUSE     (100 * LWS_US_PER_MS)
 
-static void adopt(uvws_listener *listener, int fd)
+static void adopt(uvws_listener *listener, int fd, const struct sockaddr_storage *peer)
 {
     uvws_connection *connection = uvws_connection_new(listener->context);
     if (!connection) {
@@ -29,6 +29,7 @@ static void adopt(uvws_listener *listener, int fd)
     listener->connections++;
     connection->max_message_size = listener->max_message_size;
     connection->wants_drain = listener->wants_drain;
+    uvws_peer_set(&connection->peer, peer);
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* no such thing on Unix sockets */
     lws_adopt_desc_t adoption = {
@@ -39,7 +40,9 @@ static void adopt(uvws_listener *listener, int fd)
     };
     uint32_t slot = connection->slot;
     listener->context->busy++;
+    listener->context->serving++;
     struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&adoption);
+    listener->context->serving--;
     listener->context->busy--;
     /* lws closes the descriptor where it fails, and where it got far enough says so itself. */
     if (!wsi && connection->in_use && connection->slot == slot &&
@@ -76,7 +79,10 @@ static void pause_accepting(uvws_listener *listener)
 void uvws_listener_ready(uvws_listener *listener)
 {
     for (int n = 0; n < ACCEPTS_PER_TURN; n++) {
-        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage peer = {0};
+        socklen_t size = sizeof(peer);
+        int fd =
+            accept4(listener->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0 && errno == EINTR)
             continue;
         if (fd < 0 && errno == ECONNABORTED)
@@ -86,7 +92,7 @@ void uvws_listener_ready(uvws_listener *listener)
                 pause_accepting(listener);
             return;
         }
-        adopt(listener, fd);
+        adopt(listener, fd, &peer);
         if (listener->context->closed)
             return;
     }
@@ -115,8 +121,7 @@ static bool make_vhost(uvws_listener *listener, const uvws_tls_pem *tls)
 }
 
 uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
-                                 uint64_t max_message_size, const uvws_tls_pem *tls, int want_drain,
-                                 char *error, size_t error_size)
+                                 const uvws_listen_options *options, char *error, size_t error_size)
 {
     uvws_listener *listener = calloc(1, sizeof(*listener));
     if (!listener) {
@@ -126,11 +131,13 @@ uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
     listener->context = context;
     listener->fd = fd;
     listener->slot = slot;
-    listener->max_message_size = max_message_size;
-    listener->wants_drain = want_drain != 0;
+    listener->max_message_size = options->max_message_size;
+    listener->wants_drain = options->want_drain != 0;
+    listener->wants_handshake = options->want_handshake != 0;
+    listener->wants_requests = options->want_requests != 0;
     listener->error = error;
     error[0] = 0;
-    if (!make_vhost(listener, tls)) {
+    if (!make_vhost(listener, options->tls)) {
         if (!error[0])
             snprintf(error, error_size, "libwebsockets could not set up TLS");
         goto fail;

@@ -9,14 +9,14 @@
 #define RX_BUFFER 16384
 #endif
 /* What one lws_write may pass to the socket: more than any piece of tx.c. */
-#define TX_PACKET             (1024 * 1024)
-#define HTTP_UPGRADE_REQUIRED 426
+#define TX_PACKET (1024 * 1024)
 
 static int accepted(uvws_connection *connection, struct lws *wsi)
 {
     struct buffer headers = {0};
     int result = -1;
     connection->wsi = wsi;
+    uvws_handshake_free(connection);
     if (uvws_headers_collect(wsi, true, &headers)) {
         uvws_connection_set_open(connection, &headers);
         result = connection->announced ? 0 : -1;
@@ -47,14 +47,6 @@ static void gone(uvws_connection *connection)
     } else if (connection->state != UVWS_CLOSED) {
         uvws_connection_ended(connection);
     }
-}
-
-/* Negative closes the connection. */
-static int refuse(struct lws *wsi, unsigned int status)
-{
-    if (status)
-        uvws_handshake_refuse(wsi, status);
-    return status ? -1 : 0;
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -110,10 +102,21 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         if (connection && connection->in_use && (!connection->wsi || connection->wsi == wsi))
             gone(connection);
         return 0;
+    case LWS_CALLBACK_RECEIVE_PONG:
+    case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
+        connection = lws_get_opaque_user_data(wsi);
+        if (connection)
+            uvws_rx_pong(connection, in, size);
+        return 0;
     case LWS_CALLBACK_HTTP:
-        return refuse(wsi, HTTP_UPGRADE_REQUIRED);
+        return uvws_handshake_request(wsi);
+    case LWS_CALLBACK_HTTP_BODY_COMPLETION:
+        return -1;
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-        return refuse(wsi, uvws_handshake_check(wsi));
+        return uvws_handshake_upgrade(wsi);
+    case LWS_CALLBACK_ADD_HEADERS:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection ? uvws_handshake_add_headers(connection, in) : 0;
     case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
         return uvws_tls_server_setup(lws_vhost_user(in), user);
     case LWS_CALLBACK_CONFIRM_EXTENSION_OKAY:

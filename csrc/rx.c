@@ -148,6 +148,13 @@ int uvws_rx(uvws_connection *connection, const char *data, size_t size)
     return sent ? 0 : refuse_no_memory(connection);
 }
 
+void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size)
+{
+    if (connection->state == UVWS_CONNECTED)
+        uvws_event_with_payload(connection->context, UVWS_EVENT_PONG, connection->slot, payload,
+                                size, 0);
+}
+
 /* What an endpoint may send (RFC 6455 section 7.4, and what is registered since). */
 static bool is_close_code(int code)
 {

@@ -57,7 +57,9 @@ static void give_to_lws(uvws_context *context, int fd, int events, int wanted)
                            (events & UVWS_WRITABLE ? LWS_POLLOUT : 0)),
     };
     context->busy++;
+    context->serving++;
     lws_service_fd(context->lws, &pollfd);
+    context->serving--;
     context->busy--;
 }
 
@@ -67,7 +69,8 @@ void uvws_descriptor_ready(uvws_context *context, int fd, int events)
 {
     uvws_own_thread(context);
     uvws_watch *watch = uvws_watch_find(context, fd);
-    if (!watch || context->closed)
+    /* `serving`: a callback in the middle of a handshake runs the loop; it will be asked again. */
+    if (!watch || context->closed || context->serving)
         return;
     if (watch->listener)
         uvws_listener_ready(watch->listener);
@@ -135,9 +138,11 @@ static void start_writes(uvws_context *context)
 static int run_timers(uvws_context *context)
 {
     context->busy++;
+    context->serving++;
     int wait = lws_service_adjust_timeout(context->lws, LONGEST_WAIT, 0);
     if (!wait)
         _lws_plat_service_forced_tsi(context->lws, 0);
+    context->serving--;
     context->busy--;
     return wait;
 }
@@ -186,6 +191,8 @@ static int flush_rounds(uvws_context *context)
 void uvws_flush(uvws_context *context)
 {
     uvws_own_thread(context);
+    if (context->serving)
+        return; /* as above: what called lws comes here next */
     if (context->flushing) {
         /* A callback runs the loop again. What is received has to wait until it returns, but what
          * it sent goes out; lws is not on the stack when Python's callbacks are all that is. */

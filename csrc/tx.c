@@ -1,6 +1,6 @@
 /*
- * Sending: frames are built when send() is called and written when lws says that a connection is
- * writable, as many as there are in one write.
+ * The send queue: send.c builds frames into it when send() is called, and they are written when lws
+ * says that a connection is writable, as many as there are in one write.
  *
  * The queue is a list of chunks. Small frames share a chunk, which goes to lws whole: lws copies
  * what the socket did not take. A large frame has a chunk to itself, with only its beginning in it;
@@ -155,20 +155,11 @@ void uvws_tx_schedule(uvws_connection *connection)
     uvws_wake(context);
 }
 
-#define OPEN    1
-#define DROPPED 0
-
-/* OPEN, or what send() returns at once. */
-static int check_open(const uvws_connection *connection)
+/* Room for so many bytes behind what is queued, to be filled at once: see uvws_tx_added(). */
+uint8_t *uvws_tx_room(uvws_connection *connection, size_t size)
 {
-    if (!connection)
-        return UVWS_NOT_OPEN;
-    int result = uvws_context_check_thread(connection->context);
-    if (result)
-        return result;
-    if (connection->state == UVWS_CONNECTED && connection->wsi)
-        return OPEN;
-    return connection->end_unseen ? DROPPED : UVWS_NOT_OPEN;
+    struct tx_chunk *chunk = chunk_with_room(connection, size);
+    return chunk ? chunk->data + chunk->size : NULL;
 }
 
 static int64_t queued_now(uvws_connection *connection, size_t payload)
@@ -179,41 +170,15 @@ static int64_t queued_now(uvws_connection *connection, size_t payload)
     return (int64_t)(connection->queued + connection->in_flight);
 }
 
-int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_t size)
+/* So much of that room was used, of which `payload` counts in send_queue_size. Returns that. */
+int64_t uvws_tx_added(uvws_connection *connection, size_t size, size_t payload)
 {
-    int open = check_open(connection);
-    if (open != OPEN)
-        return open;
-    struct tx_chunk *chunk = chunk_with_room(connection, FRAME_HEADER_MAX + size);
-    if (!chunk)
-        return UVWS_NO_MEMORY;
-    uint8_t *out = chunk->data + chunk->size;
-    if (connection->is_client) {
-        uint8_t key[4];
-        if (!uvws_frame_mask_key(connection->context, key))
-            return UVWS_FAILED;
-        size_t header = uvws_frame_header(out, kind, true, size, key);
-        uvws_frame_mask(out + header, (const uint8_t *)data, size, key, 0);
-        chunk->size += header + size;
-    } else {
-        size_t header = uvws_frame_header(out, kind, true, size, NULL);
-        memcpy(out + header, data, size);
-        chunk->size += header + size;
-    }
-    chunk->payload += size;
-    return queued_now(connection, size);
+    connection->tx_tail->size += size;
+    connection->tx_tail->payload += payload;
+    return queued_now(connection, payload);
 }
 
 #ifndef UVWS_BUNDLED_LWS
-int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
-                         uint64_t token)
-{
-    int64_t result = uvws_send(connection, kind, data, size);
-    if (result >= 0)
-        uvws_event(connection->context, UVWS_EVENT_UNPIN, connection->slot, (int64_t)token, 0, 0);
-    return result;
-}
-
 static int write_large(uvws_connection *connection, struct tx_chunk *chunk, size_t *written)
 {
     (void)connection;
@@ -228,7 +193,7 @@ static struct tx_chunk *large_frame(uvws_connection *connection, int kind, const
     struct tx_chunk *chunk = chunk_new(connection->context, CHUNK_CAPACITY);
     if (!chunk)
         return NULL;
-    size_t header = uvws_frame_header(chunk->data, kind, true, size, key);
+    size_t header = uvws_frame_header(chunk->data, FRAME_FINAL | kind, size, key);
     size_t inside = CHUNK_CAPACITY - header;
     if (inside > size)
         inside = size;
@@ -246,25 +211,17 @@ static struct tx_chunk *large_frame(uvws_connection *connection, int kind, const
     return chunk;
 }
 
-int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
-                         uint64_t token)
+/* A large frame, whose payload stays where it is until the UNPIN event. */
+int64_t uvws_tx_pin(uvws_connection *connection, int kind, const uint8_t *payload, size_t size,
+                    uint64_t token, const uint8_t *key_or_null)
 {
-    int open = check_open(connection);
-    if (open == DROPPED)
-        uvws_event(connection->context, UVWS_EVENT_UNPIN, connection->slot, (int64_t)token, 0, 0);
-    if (open != OPEN)
-        return open;
     uvws_context *context = connection->context;
-    if (connection->is_client && !context->mask_scratch) {
+    if (key_or_null && !context->mask_scratch) {
         context->mask_scratch = malloc(PIECE_SIZE);
         if (!context->mask_scratch)
             return UVWS_NO_MEMORY;
     }
-    uint8_t key[4];
-    if (connection->is_client && !uvws_frame_mask_key(context, key))
-        return UVWS_FAILED;
-    struct tx_chunk *chunk = large_frame(connection, kind, (const uint8_t *)data, size,
-                                         connection->is_client ? key : NULL);
+    struct tx_chunk *chunk = large_frame(connection, kind, payload, size, key_or_null);
     if (!chunk)
         return UVWS_NO_MEMORY;
     chunk->token = token;
@@ -401,7 +358,8 @@ bool uvws_tx_goodbye(uvws_connection *connection, int code)
         return false;
     if (connection->is_client && !uvws_frame_mask_key(connection->context, key))
         return false;
-    size_t header = uvws_frame_header(frame, 8, true, 2, connection->is_client ? key : NULL);
+    size_t header =
+        uvws_frame_header(frame, FRAME_FINAL | OPCODE_CLOSE, 2, connection->is_client ? key : NULL);
     memcpy(frame + header, payload, 2);
     if (connection->is_client)
         uvws_frame_mask(frame + header, payload, 2, key, 0);

@@ -2,7 +2,8 @@
  * The structs of the C core, and what its files offer each other.
  *
  * Everything here runs on the thread that runs the loop. Dependencies point one way:
- * context, client, listener -> protocol -> tx, rx, headers -> events, evlib -> loop.
+ * context, client, listener -> protocol -> send, tx, rx, handshake, headers -> events, evlib ->
+ * loop.
  */
 #ifndef UVWS_UVWS_H
 #define UVWS_UVWS_H
@@ -10,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 
 #include <libwebsockets.h>
 #include <openssl/ssl.h>
@@ -50,12 +52,26 @@ struct client {
     bool timed_out;
 };
 
+/* What a server connection needs while Python is asked about it. */
+struct handshake {
+    struct buffer headers; /* more lines for the response */
+    bool answered;         /* a whole response was written */
+};
+
+/* An IP address. It is kept because a connection that was reset can no longer be asked. */
+struct peer {
+    uint8_t family;      /* AF_INET, AF_INET6, or 0 where there is none */
+    uint8_t address[16]; /* the first four bytes for AF_INET */
+};
+
 struct uvws_connection {
     uvws_context *context;
     struct lws *wsi;         /* borrowed from lws; NULL before the attempt and after the end */
     uvws_listener *listener; /* borrowed; NULL on a client */
     struct client *client;   /* owned; NULL on a server and once established */
     uvws_connection *next;   /* in the free list or in the list of those with something to write */
+    struct handshake *handshake; /* owned; NULL on a client and once established */
+    struct peer peer;
     uint32_t slot;
     uint8_t state;
     bool in_use;
@@ -72,7 +88,7 @@ struct uvws_connection {
      * earlier: whoever answers each message must not get an error for a Close frame behind it. */
     bool end_unseen;
     bool refused; /* what the peer sent was: close_code says why */
-    bool reading_paused;
+    bool paused;  /* by the user */
 
     /* Receiving: the message that is being put together. */
     struct buffer message;
@@ -84,9 +100,11 @@ struct uvws_connection {
     /* Sending: a list of chunks, first in first out. */
     struct tx_chunk *tx_head;
     struct tx_chunk *tx_tail;
-    size_t queued;    /* payload bytes in the list */
-    size_t in_flight; /* payload bytes that lws holds because the socket was full */
-    bool socket_full; /* the last write was not taken whole */
+    size_t queued;         /* payload bytes in the list */
+    size_t in_flight;      /* payload bytes that lws holds because the socket was full */
+    bool socket_full;      /* the last write was not taken whole */
+    uint8_t fragment_kind; /* of the message that is being sent in fragments, or 0 */
+    struct utf8 fragment_utf8;
 
     /* Closing. */
     uint16_t close_code;
@@ -103,6 +121,8 @@ struct uvws_listener {
     uint32_t slot;
     uint64_t max_message_size;
     bool wants_drain;
+    bool wants_handshake;
+    bool wants_requests;
     SSL_CTX *tls; /* owned by lws; NULL for plain TCP */
     char *error;  /* where the TLS set-up says what is wrong; valid during uvws_listener_new */
     const uvws_tls_pem *pem;
@@ -133,6 +153,7 @@ struct uvws_context {
     uvws_loop loop;
     _Atomic(unsigned long) thread;
     int busy;         /* depth of calls into lws or Python that need the structs to stay */
+    int serving;      /* depth of calls that make lws work on descriptors and timers */
     bool closed;      /* uvws_context_close() was called */
     bool dispatching; /* Python is working through a batch of events */
     bool flushing;
@@ -192,6 +213,10 @@ void uvws_own_thread(uvws_context *context);
 void uvws_live_changed(uvws_context *context, int by);
 
 /* tx.c */
+uint8_t *uvws_tx_room(uvws_connection *connection, size_t size);
+int64_t uvws_tx_added(uvws_connection *connection, size_t size, size_t payload);
+int64_t uvws_tx_pin(uvws_connection *connection, int kind, const uint8_t *payload, size_t size,
+                    uint64_t token, const uint8_t *key_or_null);
 int uvws_tx_write(uvws_connection *connection);
 void uvws_tx_schedule(uvws_connection *connection);
 void uvws_tx_clear(uvws_connection *connection);
@@ -201,9 +226,11 @@ void uvws_tx_deadline(uvws_connection *connection);
 bool uvws_tx_goodbye(uvws_connection *connection, int code);
 
 /* frame.c */
-#define FRAME_HEADER_MAX 14
-size_t uvws_frame_header(uint8_t *out, int opcode, bool final, size_t size,
-                         const uint8_t *mask_or_null);
+#define FRAME_HEADER_MAX    14
+#define FRAME_FINAL         0x80
+#define OPCODE_CONTINUATION 0
+#define OPCODE_CLOSE        8
+size_t uvws_frame_header(uint8_t *out, int first, size_t size, const uint8_t *mask_or_null);
 void uvws_frame_mask(uint8_t *out, const uint8_t *in, size_t size, const uint8_t key[4],
                      size_t offset);
 bool uvws_frame_mask_key(uvws_context *context, uint8_t key[4]);
@@ -211,6 +238,7 @@ bool uvws_frame_mask_key(uvws_context *context, uint8_t key[4]);
 /* rx.c */
 int uvws_rx(uvws_connection *connection, const char *data, size_t size);
 int uvws_rx_close(uvws_connection *connection, const uint8_t *payload, size_t size);
+void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size);
 void uvws_rx_clear(uvws_connection *connection);
 
 /* utf8.c */
@@ -219,10 +247,17 @@ bool uvws_utf8_complete(const struct utf8 *state);
 
 /* headers.c */
 bool uvws_headers_collect(struct lws *wsi, bool is_request, struct buffer *out);
+const char *uvws_request_method(struct lws *wsi);
 
 /* handshake.c */
-unsigned int uvws_handshake_check(struct lws *wsi);
-void uvws_handshake_refuse(struct lws *wsi, unsigned int status);
+int uvws_handshake_upgrade(struct lws *wsi);
+int uvws_handshake_request(struct lws *wsi);
+int uvws_handshake_add_headers(uvws_connection *connection, struct lws_process_html_args *args);
+void uvws_handshake_free(uvws_connection *connection);
+
+/* peer.c */
+void uvws_peer_set(struct peer *peer, const struct sockaddr_storage *address);
+void uvws_peer_ask(struct peer *peer, int fd);
 
 /* connection.c */
 uvws_connection *uvws_connection_new(uvws_context *context);

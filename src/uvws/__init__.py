@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .context import Context
     from .listener import Listener
     from .logs import set_debug
+    from .responses import Reject, Request, Response
 
     LWS_VERSION: str
 
@@ -41,6 +42,9 @@ __all__ = [
     "InvalidURL",
     "Listener",
     "MessageTooBig",
+    "Reject",
+    "Request",
+    "Response",
     "State",
     "TLSError",
     "WrongThread",
@@ -55,6 +59,9 @@ _HOMES = {
     "Connection": "connection",
     "Context": "context",
     "Listener": "listener",
+    "Reject": "responses",
+    "Request": "responses",
+    "Response": "responses",
     "set_debug": "logs",
 }
 

@@ -31,6 +31,23 @@ def uvws_py_events(handle: Any, records: Any, count: int, arena: Any, arena_size
     _core(handle).dispatch(ffi.unpack(records, count * _WORDS), payload)
 
 
+@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+def uvws_py_handshake(
+    handle: Any, connection: Any, slot: int, listener: int, head: Any, size: int
+) -> int:
+    """Decide on an upgrade: 0 accepts it."""
+    return int(not _core(handle).handshake(connection, slot, listener, ffi.buffer(head, size)[:]))
+
+
+@ffi.def_extern()  # type: ignore[untyped-decorator]
+def uvws_py_request(
+    handle: Any, connection: Any, listener: int, method: Any, head: Any, size: int
+) -> None:
+    """Answer a plain HTTP request."""
+    name = ffi.string(method).decode()
+    _core(handle).request(connection, listener, name, ffi.buffer(head, size)[:])
+
+
 @ffi.def_extern()  # type: ignore[untyped-decorator]
 def uvws_py_watch(handle: Any, fd: int, events: int) -> None:
     """Watch a descriptor, on a loop that Python drives."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno as errno_module
 import os
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from . import options
@@ -16,6 +18,7 @@ from .errors import (
     ConnectionClosed,
     ConnectTimeout,
     HandshakeError,
+    InvalidState,
     MessageTooBig,
     TLSError,
     WrongThread,
@@ -27,6 +30,8 @@ _NO_MEMORY = lib.UVWS_NO_MEMORY
 _NOT_OPEN = lib.UVWS_NOT_OPEN
 _WRONG_THREAD = lib.UVWS_WRONG_THREAD
 _PIN_SIZE = lib.UVWS_PIN_SIZE
+_IN_FRAGMENTS = lib.UVWS_IN_FRAGMENTS
+_INVALID_TEXT = lib.UVWS_INVALID_TEXT
 _TEXT = lib.UVWS_TEXT
 _BINARY = lib.UVWS_BINARY
 _STATES = {
@@ -36,6 +41,7 @@ _STATES = {
     lib.UVWS_CLOSED: State.CLOSED,
 }
 # How lws words the failure of a connect(): the number is errno.
+_ADDRESS_SIZE = 128  # more than sockaddr_un.sun_path
 _CONNECT_ERRNO = re.compile(r"conn fail:.*?(\d+)")
 
 _send = lib.uvws_send
@@ -51,6 +57,7 @@ class Callbacks:
     on_message: Callable[[Connection, Any], object] | None
     on_close: Callable[[Connection, int, str], object] | None
     on_error: Callable[[Connection, Exception], object] | None
+    on_pong: Callable[[Connection, bytes], object] | None
     on_drain: Callable[[Connection], object] | None
 
     @classmethod
@@ -67,6 +74,11 @@ def _ignore(_connection: Connection, _data: object) -> None:
     """Deliver to nobody."""
 
 
+def _hold(connection: Connection, data: object) -> None:
+    """Keep a message that was read before `pause_recv` took effect."""
+    connection.hold(partial(connection.deliver_held, data), is_message=True)
+
+
 class Connection:
     """A WebSocket connection; made by `Context.connect` and by listeners, never directly.
 
@@ -79,6 +91,10 @@ class Connection:
         "_callbacks",
         "_connecting",
         "_core",
+        "_held",
+        "_paused",
+        "_peer_address",
+        "_protocol",
         "_slot",
         "_stash",
         "_state",
@@ -93,6 +109,11 @@ class Connection:
         self._state: State | None = None  # the last one; until then C knows
         self._stash: dict[Any, Any] | None = None
         self._connecting: Any = None
+        self._protocol: str | None = None
+        self._peer_address: str | None = None
+        self._paused = False
+        # What was read before a pause took effect, each with whether it is a message.
+        self._held: deque[tuple[Callable[[], None], bool]] | None = None
         self.deliver: Callable[[Connection, Any], object] = callbacks.on_message or _ignore
         core.connections[slot] = self
         core.live_changed()
@@ -159,13 +180,68 @@ class Connection:
             uvws.WrongThread: this is not the loop's thread.
         """
         if not isinstance(data, bytes):
-            try:
-                data = bytes(memoryview(data))
-            except TypeError:
-                raise TypeError(
-                    f"data must be str or bytes-like, not {type(data).__name__}"
-                ) from None
+            data = _bytes("data", data)
         self._send(_BINARY, data)
+
+    def send_fragment(
+        self,
+        data: str | bytes | bytearray | memoryview,
+        *,
+        binary: bool = False,
+        final: bool = True,
+    ) -> None:
+        """Send one fragment of a message (RFC 6455, section 5.4).
+
+        Until the final one is sent no other message can be; pings, pongs and `close` can.
+
+        Args:
+            data: this part of the message. Bytes in a text may end in the middle of a character.
+            binary: whether the message is binary; counts with its first fragment only.
+            final: whether this is the last fragment.
+
+        Raises:
+            TypeError: `data` is neither str nor bytes-like.
+            ValueError: the message is a text, and `data` does not go on with it in UTF-8.
+            uvws.ConnectionClosed: the connection is not open.
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        payload = _payload("data", data)
+        kind = _BINARY if binary else _TEXT
+        result = lib.uvws_send_fragment(self._c, kind, payload, len(payload), bool(final))
+        if result < 0:
+            self._refuse(result)
+
+    def send_ping(self, payload: str | bytes | bytearray | memoryview = b"") -> None:
+        """Send a Ping (RFC 6455, section 5.5.2); the answer comes to `on_pong`.
+
+        Args:
+            payload: cut to 125 bytes.
+
+        Raises:
+            TypeError: `payload` is neither str nor bytes-like.
+            uvws.ConnectionClosed: the connection is not open.
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        self._send_control(lib.UVWS_PING, payload)
+
+    def send_pong(self, payload: str | bytes | bytearray | memoryview = b"") -> None:
+        """Send a Pong that nobody asked for (RFC 6455, section 5.5.3); pings are answered unasked.
+
+        Args:
+            payload: cut to 125 bytes.
+
+        Raises:
+            TypeError: `payload` is neither str nor bytes-like.
+            uvws.ConnectionClosed: the connection is not open.
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        self._send_control(lib.UVWS_PONG, payload)
+
+    def _send_control(self, opcode: int, data: object) -> None:
+        payload = _payload("payload", data)
+        result = lib.uvws_send_control(self._c, opcode, payload, len(payload))
+        if result < 0:
+            self._refuse(result)
 
     def _send(self, kind: int, payload: bytes) -> None:
         size = len(payload)
@@ -194,6 +270,10 @@ class Connection:
             if self._core.closed:
                 raise ConnectionClosed("Connection has been destroyed")
             raise ConnectionClosed("Connection is not open")
+        if result == _IN_FRAGMENTS:
+            raise InvalidState("a fragmented message has begun; send its final fragment first")
+        if result == _INVALID_TEXT:
+            raise ValueError("data must go on with the text message in UTF-8")
         if result == _NO_MEMORY:
             raise MemoryError
         raise OSError(errno_module.EIO, "the system gave no random bytes for the mask")
@@ -219,6 +299,47 @@ class Connection:
         self._core.check_thread()
         if self._state is None and lib.uvws_close(self._c, code, encoded, len(encoded)) == 0:
             self.deliver = _ignore
+            self._drop_held_messages()
+
+    # Flow control
+
+    def pause_recv(self) -> None:
+        """Stop reading: what the peer sends waits in the kernel, and then with the peer.
+
+        No message is delivered until `resume_recv`, not even one that was read already. That the
+        connection has ended is told only behind such messages. `close` ends the pause. Does
+        nothing unless the connection is open.
+
+        Raises:
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        self._core.check_thread()
+        if self._paused or not self.is_connected:
+            return
+        self._paused = True
+        if self._held is None:
+            self._held = deque()
+        self.deliver = _hold
+        lib.uvws_pause(self._c)
+
+    def resume_recv(self) -> None:
+        """Read again after `pause_recv`. Does nothing unless the connection is paused.
+
+        Raises:
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        self._core.check_thread()
+        if self._paused:
+            self._paused = False
+            lib.uvws_resume(self._c)
+
+    def _drop_held_messages(self) -> None:
+        """Forget messages that were held back, and deliver the rest soon."""
+        if self._held is None:
+            return
+        self._held = deque(each for each in self._held if not each[1])
+        self._paused = False
+        lib.uvws_resume(self._c)
 
     # State
 
@@ -246,6 +367,24 @@ class Connection:
         return self.state is State.CONNECTING
 
     @property
+    def protocol(self) -> str | None:
+        """The subprotocol that was agreed on (RFC 6455, section 1.9), None if there is none."""
+        self._core.check_thread()
+        return self._protocol
+
+    @property
+    def peer_address(self) -> str | None:
+        """The peer's IP address, without the port.
+
+        With a proxy it is the proxy's. Over a Unix socket it is the path that the peer is bound
+        to: the server's on a client, mostly None on a server. None before there is a connection.
+        """
+        self._core.check_thread()
+        if self._peer_address is None and self._c != ffi.NULL:
+            self._peer_address = address_of(self._c)
+        return self._peer_address
+
+    @property
     def send_queue_size(self) -> int:
         """Payload bytes that are queued and not yet in the kernel's hands."""
         if self._state is not None:
@@ -271,11 +410,59 @@ class Connection:
         self._connecting = connecting
         connecting.start()
 
-    def connected(self, raw_headers: bytes) -> None:
-        """The handshake is done."""
+    def established(self, raw: bytes) -> None:
+        """A client's handshake is done."""
         self._connecting = None
+        self._peer_address = address_of(self._c)
+        headers = parse_headers(raw)
+        self.connected(headers, headers.get("Sec-WebSocket-Protocol"))
+
+    def connected(self, headers: Headers | None, protocol: str | None) -> None:
+        """The connection is open."""
+        self._protocol = protocol
         if self._callbacks.on_connect is not None:
-            self._callbacks.on_connect(self, parse_headers(raw_headers))
+            self._callbacks.on_connect(self, headers)
+
+    def hold(self, call: Callable[[], None], *, is_message: bool = False) -> None:
+        """Put something off until reading is resumed."""
+        assert self._held is not None
+        self._held.append((call, is_message))
+
+    def in_order(self, call: Callable[[], None]) -> None:
+        """Call now, or behind the messages that are held back."""
+        if self._held:
+            self.hold(call)
+        else:
+            call()
+
+    def resumed(self) -> None:
+        """Deliver what was held back, for as long as the user does not pause again."""
+        while self._held and not self._paused:
+            call, _ = self._held.popleft()
+            try:
+                call()
+            except BaseException as error:
+                self._core.report("Exception in a uvws callback", error)
+        if self._held is not None and not self._paused:
+            self._held = None
+            if self.deliver is _hold:
+                self.deliver = self._callbacks.on_message or _ignore
+
+    def deliver_held(self, data: object) -> None:
+        """Deliver a message that was held back."""
+        if self._callbacks.on_message is not None:
+            self._callbacks.on_message(self, data)
+
+    def pong(self, payload: bytes) -> None:
+        """A Pong came."""
+        if self._held is not None:
+            self.hold(partial(self._pong, payload))
+        else:
+            self._pong(payload)
+
+    def _pong(self, payload: bytes) -> None:
+        if self._callbacks.on_pong is not None and self.deliver is not _ignore:
+            self._callbacks.on_pong(self, payload)
 
     def message_too_big(self, limit: int) -> None:
         """A message over the limit came; C closes with 1009."""
@@ -319,7 +506,10 @@ class Connection:
         """The context is closing: the last callback."""
         connecting, self._connecting = self._connecting, None
         self.deliver = _ignore
+        self._peer_address = self._peer_address or address_of(self._c)
         self._c = ffi.NULL
+        self._paused = False
+        self._held = None
         self._state = State.DESTROYED
         try:
             if connecting is not None:
@@ -336,13 +526,37 @@ class Connection:
 
     def _forget(self, state: State, *, released: bool = False) -> None:
         """C's struct goes back, the slot is free."""
+        if self._peer_address is None and not released:
+            self._peer_address = address_of(self._c)
         c, self._c = self._c, ffi.NULL
         self._state = state
+        self._paused = False
+        self._held = None
         self.deliver = _ignore
         if not released:
             lib.uvws_connection_release(c)
         self._core.connections.pop(self._slot, None)
         self._core.live_changed()
+
+
+def address_of(c: Any) -> str | None:
+    """Return the peer's address, as C has it."""
+    out = ffi.new("char[]", _ADDRESS_SIZE)
+    size = lib.uvws_peer_address(c, out, _ADDRESS_SIZE)
+    return os.fsdecode(ffi.buffer(out, size)[:]) if size > 0 else None
+
+
+def _payload(argument: str, data: object) -> bytes:
+    return data.encode() if isinstance(data, str) else _bytes(argument, data)
+
+
+def _bytes(argument: str, data: object) -> bytes:
+    try:
+        return bytes(memoryview(data))  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"{argument} must be str or bytes-like, not {type(data).__name__}"
+        ) from None
 
 
 def parse_headers(raw: bytes) -> Headers:

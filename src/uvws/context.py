@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,14 +16,15 @@ from .connecting import Connecting, ConnectOptions
 from .connection import Callbacks, Connection
 from .core import ERROR_SIZE, Core
 from .errors import TLSError
-from .headers import Headers, encode_headers
-from .listener import Listener, open_socket
+from .headers import HeaderPairs, Headers, encode_headers
+from .listener import Listener, ListenOptions
 from .loops import adapt
 from .options import PEM
+from .responses import Reject, Request, Response
+from .sockets import open_socket
 from .states import State
+from .upgrade import Upgrades, response_headers
 from .url import parse_url
-
-HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
 
 _RESERVED_NAME = "default"
 
@@ -121,6 +122,7 @@ class Context:
         on_message: Callable[[Connection, Any], object] | None = None,
         on_close: Callable[[Connection, int, str], object] | None = None,
         on_error: Callable[[Connection, Exception], object] | None = None,
+        on_pong: Callable[[Connection, bytes], object] | None = None,
         on_drain: Callable[[Connection], object] | None = None,
     ) -> Connection:
         """Open a client connection.
@@ -138,6 +140,7 @@ class Context:
             on_close: called with the close code and the reason, once the connection has been open.
             on_error: called with an exception; after one before the connection is open nothing
                 follows.
+            on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
         Returns:
@@ -157,6 +160,7 @@ class Context:
                 "on_message": on_message,
                 "on_close": on_close,
                 "on_error": on_error,
+                "on_pong": on_pong,
                 "on_drain": on_drain,
             }
         )
@@ -186,14 +190,19 @@ class Context:
         *,
         host: str | None = None,
         name: str = "server",
+        protocol: str | Sequence[str] | None = None,
         ssl_cert: PEM | None = None,
         ssl_key: PEM | None = None,
         ssl_ca: PEM | None = None,
         max_message_size: int = 0,
+        headers: HeaderPairs | None = None,
+        on_handshake: Callable[[Headers], bool | Mapping[str, str] | Reject | None] | None = None,
+        on_request: Callable[[Request], Response] | None = None,
         on_connect: Callable[[Connection, Headers], object] | None = None,
         on_message: Callable[[Connection, Any], object] | None = None,
         on_close: Callable[[Connection, int, str], object] | None = None,
         on_error: Callable[[Connection, Exception], object] | None = None,
+        on_pong: Callable[[Connection, bytes], object] | None = None,
         on_drain: Callable[[Connection], object] | None = None,
     ) -> Listener:
         """Listen for connections.
@@ -203,15 +212,25 @@ class Context:
             host: address to bind, or a name, which is looked up at once; None for every address,
                 IPv4 and IPv6; `unix:/path` for a Unix socket, or just a path that begins with `/`.
             name: tells this listener from the others of this context; "default" is reserved.
+            protocol: subprotocols, in order of preference; the first that a client offers is
+                chosen. With none in common the connection goes on without.
             ssl_cert: certificate with the rest of its chain, which turns TLS on: a path, or PEM as
                 bytes.
             ssl_key: its private key.
             ssl_ca: authorities one of which must have signed the client's certificate.
             max_message_size: largest message to accept, in bytes; 0 for no limit.
+            headers: headers for the response to every upgrade.
+            on_handshake: called with the request headers before an upgrade is answered. True or a
+                mapping of more response headers accepts; False or None refuses with 403, a
+                `uvws.Reject` as it says, an exception with 500. It must not run the loop.
+            on_request: called with a `uvws.Request` that asks for no upgrade; returns a
+                `uvws.Response`, after which the connection is closed. Without it the answer is 426.
+                It must not run the loop.
             on_connect: called with the connection and the request headers, the path under "Path".
             on_message: called with each whole message: str for text, bytes for binary.
             on_close: called with the close code and the reason.
             on_error: called with an exception.
+            on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
         Returns:
@@ -231,6 +250,7 @@ class Context:
                 "on_message": on_message,
                 "on_close": on_close,
                 "on_error": on_error,
+                "on_pong": on_pong,
                 "on_drain": on_drain,
             }
         )
@@ -238,13 +258,23 @@ class Context:
         tls = options.tls_files(ssl_cert, ssl_key, ssl_ca)
         if tls.ca is not None and tls.cert is None:
             raise ValueError("ssl_ca needs ssl_cert and ssl_key as well")
-        limit = options.message_limit(max_message_size)
+        listen_options = ListenOptions(
+            callbacks=callbacks,
+            tls=tls,
+            max_message_size=options.message_limit(max_message_size),
+            upgrades=Upgrades(
+                protocols=options.protocols(protocol),
+                headers=response_headers(headers),
+                on_handshake=options.callback("on_handshake", on_handshake),
+            ),
+            on_request=options.callback("on_request", on_request),
+        )
         checked_port = options.listen_port(port)
         if host is not None and not isinstance(host, str):
             raise TypeError(f"host must be str or None, not {type(host).__name__}")
         sock = open_socket(host, checked_port)
         try:
-            return Listener(core, name, sock, callbacks, tls, limit)
+            return Listener(core, name, sock, listen_options)
         except BaseException:
             sock.close()
             raise

@@ -12,7 +12,8 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ._core import ffi, lib
 from .errors import InvalidState, WrongThread
@@ -241,17 +242,34 @@ class Core:
         elif connection is None:
             pass  # the context was closed by an earlier callback of this batch
         elif kind == lib.UVWS_EVENT_CONNECTED:
-            connection.connected(payload[first : first + second])
+            connection.established(payload[first : first + second])
         elif kind == lib.UVWS_EVENT_CLOSED:
-            connection.ended(third, payload[first : first + second])
+            connection.in_order(partial(connection.ended, third, payload[first : first + second]))
         elif kind == lib.UVWS_EVENT_CONNECT_FAILED:
             connection.attempt_failed(third & 0xFF, third >> 8, payload[first : first + second])
         elif kind == lib.UVWS_EVENT_MESSAGE_TOO_BIG:
-            connection.message_too_big(first)
+            connection.in_order(partial(connection.message_too_big, first))
         elif kind == lib.UVWS_EVENT_DRAIN:
             connection.drained()
         elif kind == lib.UVWS_EVENT_CLOSING:
-            connection.closing()
+            connection.in_order(connection.closing)
+        elif kind == lib.UVWS_EVENT_PONG:
+            connection.pong(payload[first : first + second])
+        elif kind == lib.UVWS_EVENT_RESUMED:
+            connection.resumed()
+
+    # What C asks at once, in the middle of a handshake
+
+    def handshake(self, c: Any, slot: int, listener_slot: int, raw: bytes) -> bool:
+        """Tell whether a listener accepts an upgrade."""
+        listener = self.listeners.get(listener_slot)
+        return listener is not None and not self.closed and listener.handshake(c, slot, raw)
+
+    def request(self, c: Any, listener_slot: int, method: str, raw: bytes) -> None:
+        """Have a listener answer a plain HTTP request."""
+        listener = self.listeners.get(listener_slot)
+        if listener is not None and not self.closed:
+            listener.request(c, method, raw)
 
     def _take_large(self, kind: int, address: int, size: int, capacity: int) -> str | bytes:
         """Make a Python object of a message that has memory of its own, and give that back."""

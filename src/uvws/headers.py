@@ -10,6 +10,9 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110, section 5.5: visible characters, obs-text, and between them space and tab
 _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
+HeaderPairs = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Headers that a user wants sent: a mapping, or pairs where a name may come more than once."""
+
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 _HANDSHAKE = _FRAMING | {"upgrade"}
 

@@ -1,44 +1,52 @@
-"""Listeners, and the sockets that they listen on."""
+"""Listeners: they accept connections and answer requests."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
-import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ._core import ffi, lib
-from .connection import Callbacks, Connection
+from .connection import Callbacks, Connection, address_of, parse_headers
 from .core import ERROR_SIZE, Core
 from .errors import TLSError
+from .headers import Headers
 from .options import TLSFiles
+from .responses import Request, encode_response
+from .sockets import bound_to, identity
+from .upgrade import Accept, Upgrades
 
-_BACKLOG = 4096
-_UNIX_PREFIX = "unix:"
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """What a listener does with what it accepts."""
+
+    callbacks: Callbacks
+    tls: TLSFiles
+    max_message_size: int
+    upgrades: Upgrades
+    on_request: Any
 
 
 class Listener:
     """Accepts connections; made by `Context.listen`, never directly."""
 
     def __init__(
-        self,
-        core: Core,
-        name: str,
-        sock: socket.socket,
-        callbacks: Callbacks,
-        tls: TLSFiles,
-        max_message_size: int,
+        self, core: Core, name: str, sock: socket.socket, listen_options: ListenOptions
     ) -> None:
         self._core = core
         self._name = name
-        self._callbacks = callbacks
+        self._options = listen_options
         self._slot = core.listeners_made
-        self._port, self._unix_path = _bound_to(sock)
-        self._unix_file = _identity(self._unix_path)
-        self._c = self._open(sock, tls, max_message_size)
+        self._port, self._unix_path = bound_to(sock)
+        self._unix_file = identity(self._unix_path)
+        # By the slot of the connection: what was decided about a handshake that is under way. One
+        # that comes to nothing leaves its entry to the next connection in that slot.
+        self._accepting: dict[int, tuple[Headers, Accept]] = {}
+        self._c = self._open(sock)
         sock.detach()  # C has it now
         core.listeners_made += 1
         core.open_listeners += 1
@@ -49,23 +57,28 @@ class Listener:
         state = "listening" if self._c is not None else "closed"
         return f"<uvws.Listener {self._name!r} {state} on {self._unix_path or self._port}>"
 
-    def _open(self, sock: socket.socket, tls: TLSFiles, max_message_size: int) -> Any:
+    def _open(self, sock: socket.socket) -> Any:
         error = ffi.new("char[]", ERROR_SIZE)
-        pem, kept = tls.for_c()
+        options = self._options
+        has_tls = options.tls.cert is not None
+        pem, kept = options.tls.for_c()
+        struct = ffi.new(
+            "uvws_listen_options *",
+            {
+                "tls": pem if has_tls else ffi.NULL,
+                "max_message_size": options.max_message_size,
+                "want_drain": options.callbacks.on_drain is not None,
+                "want_handshake": options.upgrades.need_asking,
+                "want_requests": options.on_request is not None,
+            },
+        )
         c = lib.uvws_listener_new(
-            self._core.c,
-            sock.fileno(),
-            self._slot,
-            max_message_size,
-            pem if tls.cert is not None else ffi.NULL,
-            self._callbacks.on_drain is not None,
-            error,
-            ERROR_SIZE,
+            self._core.c, sock.fileno(), self._slot, struct, error, ERROR_SIZE
         )
         del kept
         if c == ffi.NULL:
             reason = ffi.string(error).decode("utf-8", "replace")
-            if tls.cert is not None:
+            if has_tls:
                 raise TLSError(reason)
             raise OSError(errno.EIO, reason)
         return c
@@ -102,10 +115,41 @@ class Listener:
         self._remove_path()
         self._core.live_changed()
 
+    # Events, as core.py dispatches them
+
+    def handshake(self, c: Any, slot: int, raw: bytes) -> bool:
+        """Decide on an upgrade; tell whether it is accepted."""
+        headers = parse_headers(raw)
+        answer = self._options.upgrades.decide(headers, self._core.report)
+        if isinstance(answer, Accept):
+            lib.uvws_handshake_headers(c, answer.lines, len(answer.lines))
+            self._accepting[slot] = headers, answer
+            return True
+        lib.uvws_respond(c, answer, len(answer))
+        return False
+
+    def request(self, c: Any, method: str, raw: bytes) -> None:
+        """Answer a plain HTTP request."""
+        headers = parse_headers(raw)
+        request = Request(
+            method=method,
+            path=headers.get("Path", ""),
+            query=headers.get("Query", ""),
+            headers=headers,
+            peer_address=address_of(c),
+        )
+        response = encode_response(request, self._options.on_request, self._core.report)
+        lib.uvws_respond(c, response, len(response))
+
     def accepted(self, slot: int, raw: bytes) -> None:
         """A handshake is done; see core.py."""
         c = lib.uvws_connection_at(self._core.c, slot)
-        Connection(self._core, c, slot, self._callbacks).connected(raw)
+        connection = Connection(self._core, c, slot, self._options.callbacks)
+        if self._options.upgrades.need_asking:
+            headers, answer = self._accepting.pop(slot)
+            connection.connected(headers, answer.protocol)
+        else:
+            connection.connected(parse_headers(raw), None)
 
     def context_closed(self) -> None:
         """The context closes the socket."""
@@ -116,105 +160,6 @@ class Listener:
     def _remove_path(self) -> None:
         path = self._unix_path
         # Not what somebody else has put there meanwhile.
-        if path is not None and self._unix_file and _identity(path) == self._unix_file:
+        if path is not None and self._unix_file and identity(path) == self._unix_file:
             with contextlib.suppress(OSError):
                 Path(path).unlink()
-
-
-def open_socket(host: str | None, port: int) -> socket.socket:
-    """Bind and listen.
-
-    Args:
-        host: an address or a name, which is looked up at once, blocking; None for every address,
-            IPv4 and IPv6; `unix:/path` or a path that begins with `/` for a Unix socket.
-        port: 0 to let the system choose.
-
-    Raises:
-        OSError: the system refuses; errno says why.
-        ValueError: `host` is empty.
-    """
-    if host is None:
-        return _everywhere(port)
-    if "\0" in host:
-        raise ValueError("host must not contain a NUL")
-    if host.startswith((_UNIX_PREFIX, "/")):
-        return _unix(host.removeprefix(_UNIX_PREFIX))
-    if not host:
-        raise ValueError("host must be None, a name, an address or a Unix socket, not empty")
-    family, _, _, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    return _tcp(family, address, v6_only=True)
-
-
-def _everywhere(port: int) -> socket.socket:
-    if socket.has_dualstack_ipv6():
-        return _tcp(socket.AF_INET6, ("::", port), v6_only=False)
-    return _tcp(socket.AF_INET, ("0.0.0.0", port), v6_only=True)
-
-
-def _tcp(family: int, address: Any, *, v6_only: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6_only)
-        sock.bind(address)
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise _with_address(error, f"{address[0]} port {address[1]}") from None
-    return sock
-
-
-def _unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        _remove_stale(path)
-        sock.bind(path)
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise _with_address(error, path) from None
-    return sock
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more: its owner did not get to do it."""
-    try:
-        if not stat.S_ISSOCK(Path(path).stat().st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            Path(path).unlink()
-
-
-def _with_address(error: OSError, address: str) -> OSError:
-    """Name the address, which the system's error leaves out."""
-    if error.errno is None:
-        return error
-    return OSError(error.errno, f"{os.strerror(error.errno)}: {address}")
-
-
-def _identity(path: str | None) -> tuple[int, int] | None:
-    """Tell which file is at a path, if any; abstract sockets have none."""
-    if path is None or path.startswith("\0"):
-        return None
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _bound_to(sock: socket.socket) -> tuple[int, str | None]:
-    name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return 0, name if isinstance(name, str) else name.decode()
-    return name[1], None

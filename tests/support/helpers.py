@@ -39,5 +39,5 @@ def no_callbacks(name: str = "callback") -> dict[str, Any]:
 
         return called
 
-    names = ("on_connect", "on_message", "on_close", "on_error", "on_drain")
+    names = ("on_connect", "on_message", "on_close", "on_error", "on_pong", "on_drain")
     return {what: refuse(what) for what in names}

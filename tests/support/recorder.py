@@ -7,7 +7,7 @@ from typing import Any
 
 Event = tuple[Any, ...]
 
-_NAMES = ("connect", "message", "close", "error", "drain")
+_NAMES = ("connect", "message", "close", "error", "pong", "drain")
 
 
 class Recorder:
@@ -15,7 +15,7 @@ class Recorder:
 
     Attributes:
         events: ("connect", headers), ("message", data), ("close", code, reason),
-            ("error", exception) and ("drain",).
+            ("error", exception), ("pong", payload) and ("drain",).
         connections: the connection of each event, in the same order.
     """
 

@@ -1,0 +1,125 @@
+/* Sending: messages, fragments and control frames, put into the send queue as frames. */
+#include <string.h>
+
+#include "uvws.h"
+
+#define CONTROL_MAX 125 /* bytes of payload: RFC 6455 section 5.5 */
+
+#define OPEN    1
+#define DROPPED 0
+
+/* OPEN, or what is returned to Python at once. */
+static int check_open(const uvws_connection *connection)
+{
+    if (!connection)
+        return UVWS_NOT_OPEN;
+    int result = uvws_context_check_thread(connection->context);
+    if (result)
+        return result;
+    if (connection->state == UVWS_CONNECTED && connection->wsi)
+        return OPEN;
+    return connection->end_unseen ? DROPPED : UVWS_NOT_OPEN;
+}
+
+static int64_t append_frame(uvws_connection *connection, int first, const char *data, size_t size)
+{
+    uint8_t *out = uvws_tx_room(connection, FRAME_HEADER_MAX + size);
+    if (!out)
+        return UVWS_NO_MEMORY;
+    size_t header;
+    if (connection->is_client) {
+        uint8_t key[4];
+        if (!uvws_frame_mask_key(connection->context, key))
+            return UVWS_FAILED;
+        header = uvws_frame_header(out, first, size, key);
+        uvws_frame_mask(out + header, (const uint8_t *)data, size, key, 0);
+    } else {
+        header = uvws_frame_header(out, first, size, NULL);
+        memcpy(out + header, data, size);
+    }
+    return uvws_tx_added(connection, header + size, size);
+}
+
+int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_t size)
+{
+    int open = check_open(connection);
+    if (open != OPEN)
+        return open;
+    if (connection->fragment_kind)
+        return UVWS_IN_FRAGMENTS;
+    return append_frame(connection, FRAME_FINAL | kind, data, size);
+}
+
+static void unpin(uvws_connection *connection, uint64_t token)
+{
+    uvws_event(connection->context, UVWS_EVENT_UNPIN, connection->slot, (int64_t)token, 0, 0);
+}
+
+#ifdef UVWS_BUNDLED_LWS
+static int64_t send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
+                           uint64_t token)
+{
+    uint8_t key[4];
+    if (connection->is_client && !uvws_frame_mask_key(connection->context, key))
+        return UVWS_FAILED;
+    return uvws_tx_pin(connection, kind, (const uint8_t *)data, size, token,
+                       connection->is_client ? key : NULL);
+}
+#else
+static int64_t send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
+                           uint64_t token)
+{
+    int64_t result = append_frame(connection, FRAME_FINAL | kind, data, size);
+    if (result >= 0)
+        unpin(connection, token);
+    return result;
+}
+#endif
+
+int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
+                         uint64_t token)
+{
+    int open = check_open(connection);
+    if (open == DROPPED)
+        unpin(connection, token);
+    if (open != OPEN)
+        return open;
+    if (connection->fragment_kind)
+        return UVWS_IN_FRAGMENTS;
+    return send_pinned(connection, kind, data, size, token);
+}
+
+/* A text may be cut inside a character, but what comes together has to be UTF-8. */
+static bool fragment_is_valid(struct utf8 *utf8, const char *data, size_t size, bool final)
+{
+    return uvws_utf8_feed(utf8, data, size) && (!final || uvws_utf8_complete(utf8));
+}
+
+int64_t uvws_send_fragment(uvws_connection *connection, int kind, const char *data, size_t size,
+                           int final)
+{
+    int open = check_open(connection);
+    if (open != OPEN)
+        return open;
+    bool begins = !connection->fragment_kind;
+    int message_kind = begins ? kind : connection->fragment_kind;
+    struct utf8 utf8 = begins ? (struct utf8){0} : connection->fragment_utf8;
+    if (message_kind == UVWS_TEXT && !fragment_is_valid(&utf8, data, size, final))
+        return UVWS_INVALID_TEXT;
+    int first = (final ? FRAME_FINAL : 0) | (begins ? kind : OPCODE_CONTINUATION);
+    int64_t result = append_frame(connection, first, data, size);
+    if (result < 0)
+        return result;
+    connection->fragment_kind = final ? 0 : (uint8_t)message_kind;
+    connection->fragment_utf8 = utf8;
+    return result;
+}
+
+int64_t uvws_send_control(uvws_connection *connection, int opcode, const char *data, size_t size)
+{
+    int open = check_open(connection);
+    if (open != OPEN)
+        return open;
+    return append_frame(connection, FRAME_FINAL | opcode, data,
+                        size > CONTROL_MAX ? CONTROL_MAX : size);
+}
