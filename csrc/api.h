@@ -53,6 +53,7 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_EVENT_CLOSING         13
 #define UVWS_EVENT_PONG            14
 #define UVWS_EVENT_RESUMED         15
+#define UVWS_EVENT_ADOPTED         16
 #define UVWS_EVENT_WORDS           4
 
 /* Why a connect failed: the fourth word of a UVWS_EVENT_CONNECT_FAILED record. */
@@ -142,8 +143,20 @@ int uvws_client_tls(uvws_context *context, const uvws_tls_pem *tls, char *error,
 uvws_connection *uvws_client_new(uvws_context *context, double timeout, uint32_t *slot);
 /* Starts one attempt at one numeric address; a failed attempt may be followed by another. */
 int uvws_connect(uvws_connection *connection, const uvws_connect_options *options);
-/* Gives up on a connection that is not established; no event comes after it. */
+/* Gives up on a client's or adopted connection that is not established; no event comes after it. */
 void uvws_connect_abort(uvws_connection *connection);
+
+typedef struct {
+    uint64_t max_message_size;
+    int want_drain;
+} uvws_adopt_options;
+
+/* Makes the server's end of a connection that somebody else accepted, in the state "connecting". */
+uvws_connection *uvws_adopted_new(uvws_context *context, const uvws_adopt_options *options,
+                                  uint32_t *slot);
+/* Takes `fd` over, also where it fails: it is closed then, and nothing else comes of it. `data` is
+ * what was read from it already. */
+int uvws_adopt(uvws_connection *connection, int fd, const char *data, size_t size);
 
 /* What Python may do inside of uvws_py_handshake() and uvws_py_request(). */
 /* Adds "Name: value\r\n" lines to the response that accepts the upgrade. */

@@ -98,17 +98,22 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
                             reason, size, failure | (int64_t)status << 8);
 }
 
+static void abandon_attempt(uvws_connection *connection)
+{
+    if (connection->client)
+        connection->client->attempting = false;
+    lws_set_opaque_user_data(connection->wsi, NULL);
+    lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+}
+
 /* Python's answer to the last failure, to a failed name look-up, or to the end of the context. */
 void uvws_connect_abort(uvws_connection *connection)
 {
-    if (!connection || !connection->client)
+    if (!connection || connection->state != UVWS_CONNECTING)
         return;
     uvws_context *context = connection->context;
-    if (connection->client->attempting && connection->wsi) {
-        connection->client->attempting = false;
-        lws_set_opaque_user_data(connection->wsi, NULL);
-        lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
-    }
+    if (connection->wsi && (connection->is_adopted || connection->client->attempting))
+        abandon_attempt(connection);
     uvws_live_changed(context, -1);
     uvws_connection_free(connection);
 }

@@ -95,11 +95,14 @@ void uvws_connection_set_open(uvws_connection *connection, const struct buffer *
     uvws_context *context = connection->context;
     bool told;
     connection->state = UVWS_CONNECTED;
+    connection->close_code = 0;
     if (connection->is_client)
         uvws_peer_ask(&connection->peer, lws_get_socket_fd(connection->wsi));
     if (connection->is_client)
         told = uvws_event_with_payload(context, UVWS_EVENT_CONNECTED, connection->slot,
                                        headers->data, headers->size, 0);
+    else if (connection->is_adopted)
+        told = uvws_event(context, UVWS_EVENT_ADOPTED, connection->slot, 0, 0, 0);
     else
         told =
             uvws_event_with_payload(context, UVWS_EVENT_ACCEPTED, connection->slot, headers->data,

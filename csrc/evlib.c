@@ -130,6 +130,7 @@ static void op_io(struct lws *wsi, unsigned int flags)
 {
     uvws_context *context = context_of(wsi);
     int events = translate(flags);
+    uvws_adopt_claim(context, wsi);
     if (flags & LWS_EV_STOP) {
         uvws_watch *watch = uvws_watch_find(context, lws_get_socket_fd(wsi));
         if (!watch || watch->connection != lws_get_opaque_user_data(wsi))

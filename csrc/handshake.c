@@ -146,6 +146,7 @@ int uvws_handshake_upgrade(struct lws *wsi)
         return -1;
     unsigned int status = check(wsi);
     if (status) {
+        connection->close_code = (uint16_t)status;
         refuse(wsi, status);
         return -1;
     }
@@ -167,9 +168,12 @@ static bool has_body(struct lws *wsi)
 int uvws_handshake_request(struct lws *wsi)
 {
     uvws_connection *connection = lws_get_opaque_user_data(wsi);
-    if (connection && connection->listener && connection->listener->wants_requests)
+    if (connection && connection->listener && connection->listener->wants_requests) {
         ask_about_request(connection, wsi);
-    else
+    } else {
         refuse(wsi, HTTP_UPGRADE_REQUIRED);
+        if (connection)
+            connection->close_code = HTTP_UPGRADE_REQUIRED;
+    }
     return has_body(wsi) && connection && !connection->context->closed ? 0 : -1;
 }

@@ -4,8 +4,6 @@
  * sockets and both address families alike, nor an end that leaves the connections open.
  */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +28,7 @@ static void adopt(uvws_listener *listener, int fd, const struct sockaddr_storage
     connection->max_message_size = listener->max_message_size;
     connection->wants_drain = listener->wants_drain;
     uvws_peer_set(&connection->peer, peer);
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* no such thing on Unix sockets */
+    uvws_socket_prepare(fd);
     lws_adopt_desc_t adoption = {
         .vh = listener->vhost,
         .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP | LWS_ADOPT_ALLOW_SSL,

@@ -35,7 +35,9 @@ static int client_established(uvws_connection *connection)
 /* The wsi goes away. A connection that was never open has no "closed" event. */
 static void gone(uvws_connection *connection)
 {
-    if (connection->state == UVWS_CONNECTING && !connection->is_client) {
+    if (connection->state == UVWS_CONNECTING && connection->is_adopted) {
+        uvws_adopt_failed(connection);
+    } else if (connection->state == UVWS_CONNECTING && !connection->is_client) {
         connection->wsi = NULL;
         uvws_live_changed(connection->context, -1);
         uvws_connection_free(connection);

@@ -67,7 +67,7 @@ struct peer {
 struct uvws_connection {
     uvws_context *context;
     struct lws *wsi;         /* borrowed from lws; NULL before the attempt and after the end */
-    uvws_listener *listener; /* borrowed; NULL on a client */
+    uvws_listener *listener; /* borrowed; NULL on a client and where the socket was adopted */
     struct client *client;   /* owned; NULL on a server and once established */
     uvws_connection *next;   /* in the free list or in the list of those with something to write */
     struct handshake *handshake; /* owned; NULL on a client and once established */
@@ -76,6 +76,7 @@ struct uvws_connection {
     uint8_t state;
     bool in_use;
     bool is_client;
+    bool is_adopted;
     bool announced; /* Python knows it: an ACCEPTED or CONNECTED event was queued */
     bool wants_drain;
     bool drain_due;     /* something was queued since the last DRAIN event */
@@ -107,7 +108,7 @@ struct uvws_connection {
     struct utf8 fragment_utf8;
 
     /* Closing. */
-    uint16_t close_code;
+    uint16_t close_code; /* before the handshake is done: the status it was refused with */
     uint8_t close_reason_size;
     char close_reason[123];
 };
@@ -167,7 +168,8 @@ struct uvws_context {
     size_t eager_capacity;
 
     uvws_listener *listeners;
-    bool listeners_left; /* one that is closed lost its last connection */
+    uvws_connection *adopting; /* lws is being handed its socket */
+    bool listeners_left;       /* one that is closed lost its last connection */
     struct slab *slabs;
     uint32_t slab_count;
     uvws_connection *free_connections;
@@ -267,6 +269,11 @@ void uvws_connection_ended(uvws_connection *connection);
 void uvws_connection_closing(uvws_connection *connection);
 void uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers);
 void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *payload, size_t size);
+
+/* adopt.c */
+void uvws_adopt_claim(uvws_context *context, struct lws *wsi);
+void uvws_adopt_failed(uvws_connection *connection);
+void uvws_socket_prepare(int fd);
 
 /* client.c */
 void uvws_client_failed(uvws_connection *connection, const char *reason, size_t size);

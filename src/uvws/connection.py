@@ -92,6 +92,7 @@ class Connection:
         "_connecting",
         "_core",
         "_held",
+        "_on_end",
         "_paused",
         "_peer_address",
         "_protocol",
@@ -109,6 +110,7 @@ class Connection:
         self._state: State | None = None  # the last one; until then C knows
         self._stash: dict[Any, Any] | None = None
         self._connecting: Any = None
+        self._on_end: Callable[[], object] | None = None
         self._protocol: str | None = None
         self._peer_address: str | None = None
         self._paused = False
@@ -417,6 +419,21 @@ class Connection:
         headers = parse_headers(raw)
         self.connected(headers, headers.get("Sec-WebSocket-Protocol"))
 
+    def start_adopting(self, adopting: Any, on_end: Callable[[], object]) -> None:
+        """Be connecting; `on_end` is called when the connection is over, however that happens."""
+        self._connecting = adopting
+        self._on_end = on_end
+
+    def discard(self) -> None:
+        """The socket could not be adopted: nobody knows of this connection."""
+        lib.uvws_connect_abort(self._c)
+        self._forget(State.CLOSED, released=True)
+
+    def adopted(self) -> None:
+        """The handshake over an adopted socket is done."""
+        self._connecting = None
+        self.connected(None, None)
+
     def connected(self, headers: Headers | None, protocol: str | None) -> None:
         """The connection is open."""
         self._protocol = protocol
@@ -511,6 +528,7 @@ class Connection:
         self._paused = False
         self._held = None
         self._state = State.DESTROYED
+        self._ended()
         try:
             if connecting is not None:
                 connecting.cancel()
@@ -524,6 +542,11 @@ class Connection:
         if self._callbacks.on_error is not None:
             self._callbacks.on_error(self, error)
 
+    def _ended(self) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
     def _forget(self, state: State, *, released: bool = False) -> None:
         """C's struct goes back, the slot is free."""
         if self._peer_address is None and not released:
@@ -533,6 +556,7 @@ class Connection:
         self._paused = False
         self._held = None
         self.deliver = _ignore
+        self._ended()
         if not released:
             lib.uvws_connection_release(c)
         self._core.connections.pop(self._slot, None)

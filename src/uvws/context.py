@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from . import adopting, logs, options
 from . import callbacks as _callbacks  # noqa: F401  C finds them by name
-from . import logs, options
 from ._core import ffi, lib
 from .connecting import Connecting, ConnectOptions
 from .connection import Callbacks, Connection
@@ -278,6 +278,64 @@ class Context:
         except BaseException:
             sock.close()
             raise
+
+    def adopt(
+        self,
+        sock: Any,
+        *,
+        initial_data: bytes | bytearray | memoryview | None = None,
+        max_message_size: int = 0,
+        on_connect: Callable[[Connection, None], object] | None = None,
+        on_message: Callable[[Connection, Any], object] | None = None,
+        on_close: Callable[[Connection, int, str], object] | None = None,
+        on_error: Callable[[Connection, Exception], object] | None = None,
+        on_pong: Callable[[Connection, bytes], object] | None = None,
+        on_drain: Callable[[Connection], object] | None = None,
+    ) -> Connection:
+        """Take over a socket on which a client is about to ask for an upgrade, or has asked.
+
+        On success a `socket.socket` is detached: the connection owns its descriptor. Of any other
+        object the descriptor is duplicated; the object is kept until the connection ends, and
+        whoever made it closes it. On failure `sock` is as it was.
+
+        Args:
+            sock: a connected TCP or Unix stream socket, or an object with `fileno()`.
+            initial_data: what was already read from it: the request, or its beginning, or the
+                request and what follows it.
+            max_message_size: largest message to accept, in bytes; 0 for no limit.
+            on_connect: called with the connection and None once the handshake is done.
+            on_message: called with each whole message: str for text, bytes for binary.
+            on_close: called with the close code and the reason, once the connection has been open.
+            on_error: called with an exception; after a `uvws.HandshakeError` nothing follows.
+            on_pong: called with the payload of a Pong.
+            on_drain: called when the send queue became empty.
+
+        Returns:
+            The connection, in the state "connecting".
+
+        Raises:
+            TypeError: `sock` has no fileno(), or is an `ssl.SSLSocket`; or another argument is
+                wrong.
+            ValueError: `sock` is no socket, or closed, listening, not connected or adopted
+                already; or another argument is wrong.
+            OSError: there is no descriptor left.
+            uvws.InvalidState: the context is closed.
+            uvws.WrongThread: this is not the loop's thread.
+        """
+        core = self._usable()
+        callbacks = Callbacks.checked(
+            {
+                "on_connect": on_connect,
+                "on_message": on_message,
+                "on_close": on_close,
+                "on_error": on_error,
+                "on_pong": on_pong,
+                "on_drain": on_drain,
+            }
+        )
+        data = options.initial_data(initial_data)
+        limit = options.message_limit(max_message_size)
+        return adopting.adopt(core, sock, data, callbacks, limit)
 
     def close(self) -> None:
         """Close every connection and listener.

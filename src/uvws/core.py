@@ -49,6 +49,9 @@ class Core:
         self.closed = False
         self.context: weakref.ref[Context] | None = None
         self._live_context: Context | None = None
+        self.adopted: dict[
+            tuple[int, int], object
+        ] = {}  # by the identity of the socket; adopting.py
         self._pinned: dict[int, bytes] = {}
         self._pins = 0
         self._soon: deque[Callable[[], None]] = deque()
@@ -243,6 +246,8 @@ class Core:
             pass  # the context was closed by an earlier callback of this batch
         elif kind == lib.UVWS_EVENT_CONNECTED:
             connection.established(payload[first : first + second])
+        elif kind == lib.UVWS_EVENT_ADOPTED:
+            connection.adopted()
         elif kind == lib.UVWS_EVENT_CLOSED:
             connection.in_order(partial(connection.ended, third, payload[first : first + second]))
         elif kind == lib.UVWS_EVENT_CONNECT_FAILED:

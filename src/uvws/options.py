@@ -72,6 +72,22 @@ def callback(name: str, value: object) -> Any:
     return value
 
 
+def initial_data(value: object) -> bytes:
+    """Return what was already read from a socket.
+
+    Raises:
+        TypeError: it is neither bytes-like nor None.
+    """
+    if value is None:
+        return b""
+    try:
+        return bytes(memoryview(value))  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"initial_data must be bytes-like or None, not {type(value).__name__}"
+        ) from None
+
+
 def message_limit(value: object) -> int:
     """Return `max_message_size` in bytes, 0 meaning no limit."""
     number = _integer("max_message_size", value)

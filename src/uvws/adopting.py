@@ -1,0 +1,119 @@
+"""Sockets that other code has accepted: checks, and who owns the descriptor."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import ssl
+import stat
+from typing import Any
+
+from ._core import ffi, lib
+from .connection import Callbacks, Connection
+from .core import Core
+
+_Identity = tuple[int, int]
+
+
+class Adopting:
+    """Stands where a client has its attempts (see connecting.py): there is nothing to try again."""
+
+    def has_more(self) -> bool:
+        """Tell whether another address can be tried."""
+        return False
+
+    def cancel(self) -> None:
+        """Give up; C does what there is to do."""
+
+
+def adopt(
+    core: Core, sock: Any, data: bytes, callbacks: Callbacks, max_message_size: int
+) -> Connection:
+    """Make a connection of a socket.
+
+    C gets a duplicate of the descriptor, so that the caller's object is as it was if anything
+    fails. On success a `socket.socket` is detached and the original closed; any other object is
+    kept until the connection ends.
+
+    Raises:
+        TypeError: `sock` has no fileno(), or is one whose TLS Python handles.
+        ValueError: it is no connected stream socket, or was adopted already.
+        OSError: the system has no descriptor left.
+    """
+    fd = _descriptor(sock)
+    identity = _check(core, fd)
+    was_blocking = os.get_blocking(fd)  # a property that duplicates share
+    duplicate = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    try:
+        connection = _hand_over(core, duplicate, data, callbacks, max_message_size)
+    except BaseException:
+        os.set_blocking(fd, was_blocking)
+        raise
+    connection.start_adopting(Adopting(), lambda: core.adopted.pop(identity, None))
+    core.adopted[identity] = sock
+    if isinstance(sock, socket.socket):
+        os.close(sock.detach())
+    return connection
+
+
+def _hand_over(
+    core: Core, fd: int, data: bytes, callbacks: Callbacks, max_message_size: int
+) -> Connection:
+    slot = ffi.new("uint32_t *")
+    struct = ffi.new(
+        "uvws_adopt_options *",
+        {"max_message_size": max_message_size, "want_drain": callbacks.on_drain is not None},
+    )
+    c = lib.uvws_adopted_new(core.c, struct, slot)
+    if c == ffi.NULL:
+        os.close(fd)
+        raise MemoryError
+    connection = Connection(core, c, slot[0], callbacks)
+    if lib.uvws_adopt(c, fd, data, len(data)) != lib.UVWS_OK:
+        connection.discard()
+        raise MemoryError
+    return connection
+
+
+def _descriptor(sock: Any) -> int:
+    if isinstance(sock, ssl.SSLSocket):
+        raise TypeError("sock must be a plain socket; TLS that Python handles cannot be adopted")
+    fileno = getattr(sock, "fileno", None)
+    if not callable(fileno):
+        raise TypeError(f"sock must be a socket or have fileno(), not {type(sock).__name__}")
+    fd = fileno()
+    if isinstance(fd, bool) or not isinstance(fd, int):
+        raise TypeError(f"sock.fileno() must return an int, not {type(fd).__name__}")
+    return fd
+
+
+def _check(core: Core, fd: int) -> _Identity:
+    """Refuse what cannot carry a WebSocket; return what tells the socket from all others."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        raise ValueError("sock is closed") from None
+    if not stat.S_ISSOCK(status.st_mode):
+        raise ValueError("sock is not a socket")
+    identity = status.st_dev, status.st_ino
+    if identity in core.adopted:
+        raise ValueError("sock has been adopted already")
+    probe = socket.socket(fileno=fd)
+    try:
+        _check_stream(probe)
+    finally:
+        probe.detach()
+    return identity
+
+
+def _check_stream(probe: socket.socket) -> None:
+    families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if probe.family not in families or probe.type != socket.SOCK_STREAM:
+        raise ValueError("sock must be a TCP or Unix stream socket")
+    if probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError("sock is listening; adopt what accept() returns")
+    try:
+        probe.getpeername()
+    except OSError:
+        raise ValueError("sock is not connected") from None
