@@ -14,6 +14,7 @@ uvws_connection *uvws_adopted_new(uvws_context *context, const uvws_adopt_option
     connection->is_adopted = true;
     connection->max_message_size = options->max_message_size;
     connection->wants_drain = options->want_drain != 0;
+    connection->wants_handshake = options->want_handshake != 0;
     *slot = connection->slot;
     return connection;
 }

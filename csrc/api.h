@@ -24,6 +24,7 @@ typedef struct uvws_listener uvws_listener;
 /* A whole message inside a fragmented one. */
 #define UVWS_IN_FRAGMENTS -5
 #define UVWS_INVALID_TEXT -6
+#define UVWS_TOO_BIG      -7
 
 /* States of a connection, in the order in which they follow each other. */
 #define UVWS_CONNECTING 0
@@ -69,8 +70,12 @@ typedef struct uvws_listener uvws_listener;
 /* A payload of this many bytes or more is not copied at send time: see uvws_send_pinned(). */
 #define UVWS_PIN_SIZE 65536
 
+#define UVWS_NO_LISTENER 0xffffffff
+
 const char *uvws_lws_version(void);
 const char *uvws_lws_patches(void);
+/* Whether this libwebsockets lets permessage-deflate through. */
+int uvws_has_deflate(void);
 void uvws_set_log_level(int debug);
 
 /*
@@ -149,6 +154,7 @@ void uvws_connect_abort(uvws_connection *connection);
 typedef struct {
     uint64_t max_message_size;
     int want_drain;
+    int want_handshake; /* as of a listener */
 } uvws_adopt_options;
 
 /* Makes the server's end of a connection that somebody else accepted, in the state "connecting". */
@@ -161,6 +167,18 @@ int uvws_adopt(uvws_connection *connection, int fd, const char *data, size_t siz
 /* What Python may do inside of uvws_py_handshake() and uvws_py_request(). */
 /* Adds "Name: value\r\n" lines to the response that accepts the upgrade. */
 int uvws_handshake_headers(uvws_connection *connection, const char *lines, size_t size);
+typedef struct {
+    int level; /* of zlib, as is memory_level */
+    int memory_level;
+    int out_bits; /* the window of what is sent, as a power of two */
+    int in_bits;  /* and of what is received */
+    int out_takeover;
+    int in_takeover;
+    uint64_t threshold; /* smaller messages are sent as they are; bytes */
+} uvws_deflate_options;
+
+/* permessage-deflate is on from the end of the handshake. */
+int uvws_deflate_negotiated(uvws_connection *connection, const uvws_deflate_options *options);
 /* Writes a whole HTTP response, after which the connection is closed. */
 int uvws_respond(uvws_connection *connection, const char *response, size_t size);
 
@@ -194,9 +212,12 @@ void uvws_recycle(uvws_context *context, void *memory, size_t capacity);
 /* --- callbacks into Python: begin --- */
 void uvws_py_events(void *handle, const int64_t *records, size_t count, const char *arena,
                     size_t arena_size);
-/* A server's opening handshake: 0 accepts it, anything else refuses it. */
+/* A server's opening handshake: 0 accepts it, anything else refuses it. UVWS_NO_LISTENER stands for
+ * an adopted connection. */
 int uvws_py_handshake(void *handle, uvws_connection *connection, uint32_t slot, uint32_t listener,
                       const char *head, size_t size);
+/* A client's, where the response has extensions: 0 agrees, anything else fails the connection. */
+int uvws_py_negotiate(void *handle, uint32_t slot, const char *head, size_t size);
 /* A request without an upgrade; what is not answered ends. */
 void uvws_py_request(void *handle, uvws_connection *connection, uint32_t listener,
                      const char *method, const char *head, size_t size);

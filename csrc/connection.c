@@ -58,6 +58,7 @@ void uvws_connection_free(uvws_connection *connection)
     uvws_rx_clear(connection);
     uvws_client_free(connection);
     uvws_handshake_free(connection);
+    uvws_deflate_free(connection);
     if (connection->listener)
         uvws_listener_left(connection->listener);
     connection->listener = NULL;
@@ -96,6 +97,7 @@ void uvws_connection_set_open(uvws_connection *connection, const struct buffer *
     bool told;
     connection->state = UVWS_CONNECTED;
     connection->close_code = 0;
+    uvws_deflate_open(connection);
     if (connection->is_client)
         uvws_peer_ask(&connection->peer, lws_get_socket_fd(connection->wsi));
     if (connection->is_client)

@@ -42,6 +42,7 @@ static void context_free(uvws_context *context)
 {
     uvws_events_free(context);
     uvws_tx_free_spares(context);
+    uvws_deflate_free_spares(context);
     uvws_buffer_free(&context->spare_message);
     while (context->slabs) {
         struct slab *slab = context->slabs;

@@ -123,8 +123,10 @@ static int ask_about_upgrade(uvws_connection *connection, struct lws *wsi)
     struct buffer head = {0};
     int refused = 1;
     if (begin_asking(connection, wsi, &head))
-        refused = uvws_py_handshake(context->handle, connection, connection->slot,
-                                    connection->listener->slot, head.data, head.size);
+        refused =
+            uvws_py_handshake(context->handle, connection, connection->slot,
+                              connection->listener ? connection->listener->slot : UVWS_NO_LISTENER,
+                              head.data, head.size);
     uvws_buffer_free(&head);
     return refused || context->closed ? -1 : 0;
 }
@@ -150,7 +152,7 @@ int uvws_handshake_upgrade(struct lws *wsi)
         refuse(wsi, status);
         return -1;
     }
-    if (connection->listener && connection->listener->wants_handshake)
+    if (connection->listener ? connection->listener->wants_handshake : connection->wants_handshake)
         return ask_about_upgrade(connection, wsi);
     return 0;
 }

@@ -25,6 +25,18 @@ static int accepted(uvws_connection *connection, struct lws *wsi)
     return result;
 }
 
+static int client_answered(uvws_connection *connection, struct lws *wsi)
+{
+    uvws_context *context = connection->context;
+    struct buffer *head = &connection->client->headers;
+    if (!uvws_headers_collect(wsi, false, head))
+        return -1;
+    if (lws_hdr_total_length(wsi, WSI_TOKEN_EXTENSIONS) <= 0)
+        return 0;
+    int refused = uvws_py_negotiate(context->handle, connection->slot, head->data, head->size);
+    return refused || context->closed ? -1 : 0;
+}
+
 static int client_established(uvws_connection *connection)
 {
     uvws_connection_set_open(connection, &connection->client->headers);
@@ -73,10 +85,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         return connection ? accepted(connection, wsi) : -1;
     case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH:
         connection = lws_get_opaque_user_data(wsi);
-        return connection && connection->client &&
-                       uvws_headers_collect(wsi, false, &connection->client->headers)
-                   ? 0
-                   : -1;
+        return connection && connection->client ? client_answered(connection, wsi) : -1;
     case LWS_CALLBACK_CLIENT_ESTABLISHED:
         connection = lws_get_opaque_user_data(wsi);
         return connection && connection->client ? client_established(connection) : -1;

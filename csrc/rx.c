@@ -113,39 +113,97 @@ static bool collect(struct buffer *message, const char *data, size_t size, size_
     return uvws_buffer_append(message, data, size);
 }
 
-int uvws_rx(uvws_connection *connection, const char *data, size_t size)
+static int refuse_bad_compression(uvws_connection *connection)
 {
-    struct lws *wsi = connection->wsi;
-    /* Once either side has begun to close, data is dropped (RFC 6455 section 1.4, Autobahn 7.1.4).
-     */
-    if (connection->state != UVWS_CONNECTED)
-        return 0;
-    size_t remaining = lws_remaining_packet_payload(wsi);
-    bool whole = lws_is_final_fragment(wsi);
-    if (!connection->in_message) {
-        connection->message_is_text = !lws_frame_is_binary(wsi);
-        connection->utf8 = (struct utf8){0};
+    static const char why[] = "invalid compressed data";
+    return refuse(connection, LWS_CLOSE_STATUS_INVALID_PAYLOAD, why, sizeof(why) - 1);
+}
+
+static void begin_message(uvws_connection *connection)
+{
+    connection->message_is_text = !lws_frame_is_binary(connection->wsi);
+    connection->message_is_compressed =
+        connection->deflate && lws_get_reserved_bits(connection->wsi) & FRAME_RSV1;
+    connection->utf8 = (struct utf8){0};
+    take_spare(connection->context, &connection->message);
+}
+
+/* The message is whole. */
+static int deliver(uvws_connection *connection)
+{
+    struct buffer *message = &connection->message;
+    bool sent;
+    if (message->size > SMALL_MESSAGE) {
+        sent = deliver_large(connection);
+    } else {
+        sent = deliver_small(connection, message->data, message->size);
+        uvws_recycle(connection->context, message->data, message->capacity);
+        *message = (struct buffer){0};
     }
+    return sent ? 0 : refuse_no_memory(connection);
+}
+
+static int rx_plain(uvws_connection *connection, const char *data, size_t size, bool whole)
+{
+    size_t remaining = lws_remaining_packet_payload(connection->wsi);
     if (message_too_big(connection, size, remaining))
         return refuse_too_big(connection);
     if (connection->message_is_text && !text_is_valid(connection, data, size, whole))
         return refuse_invalid_text(connection);
-    if (whole && !connection->in_message && size <= SMALL_MESSAGE)
-        return deliver_small(connection, data, size) ? 0 : refuse_no_memory(connection);
-    connection->in_message = !whole;
-    take_spare(connection->context, &connection->message);
     if (!collect(&connection->message, data, size, remaining))
         return refuse_no_memory(connection);
-    if (!whole)
+    return 0;
+}
+
+static int rx_compressed(uvws_connection *connection, const char *data, size_t size, bool whole)
+{
+    struct buffer *message = &connection->message;
+    size_t before = message->size;
+    int result = uvws_inflate(connection, data, size, whole, message);
+    if (result == UVWS_TOO_BIG)
+        return refuse_too_big(connection);
+    if (result == UVWS_NO_MEMORY)
+        return refuse_no_memory(connection);
+    if (result)
+        return refuse_bad_compression(connection);
+    if (connection->message_is_text &&
+        !text_is_valid(connection, message->data + before, message->size - before, whole))
+        return refuse_invalid_text(connection);
+    return 0;
+}
+
+/* What most messages are: whole at once, and neither large nor compressed. */
+static bool is_simple(const uvws_connection *connection, size_t size, bool whole)
+{
+    return whole && !connection->in_message && size <= SMALL_MESSAGE && !connection->deflate;
+}
+
+static int rx_simple(uvws_connection *connection, const char *data, size_t size)
+{
+    connection->message_is_text = !lws_frame_is_binary(connection->wsi);
+    connection->utf8 = (struct utf8){0};
+    if (message_too_big(connection, size, 0))
+        return refuse_too_big(connection);
+    if (connection->message_is_text && !text_is_valid(connection, data, size, true))
+        return refuse_invalid_text(connection);
+    return deliver_small(connection, data, size) ? 0 : refuse_no_memory(connection);
+}
+
+int uvws_rx(uvws_connection *connection, const char *data, size_t size)
+{
+    /* Once either side has begun to close, data is dropped (RFC 6455 section 1.4, Autobahn 7.1.4).
+     */
+    if (connection->state != UVWS_CONNECTED)
         return 0;
-    bool sent;
-    if (connection->message.size <= SMALL_MESSAGE) {
-        sent = deliver_small(connection, connection->message.data, connection->message.size);
-        uvws_rx_clear(connection);
-    } else {
-        sent = deliver_large(connection);
-    }
-    return sent ? 0 : refuse_no_memory(connection);
+    bool whole = lws_is_final_fragment(connection->wsi);
+    if (is_simple(connection, size, whole))
+        return rx_simple(connection, data, size);
+    if (!connection->in_message)
+        begin_message(connection);
+    connection->in_message = !whole;
+    int result = connection->message_is_compressed ? rx_compressed(connection, data, size, whole)
+                                                   : rx_plain(connection, data, size, whole);
+    return result || !whole ? result : deliver(connection);
 }
 
 void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size)

@@ -40,6 +40,16 @@ static int64_t append_frame(uvws_connection *connection, int first, const char *
     return uvws_tx_added(connection, header + size, size);
 }
 
+static int64_t append_compressed(uvws_connection *connection, int first, const char *data,
+                                 size_t size)
+{
+    int result = uvws_deflate(connection, data, size, (first & FRAME_FINAL) != 0);
+    if (result)
+        return result;
+    const struct buffer *deflated = &connection->context->deflated;
+    return append_frame(connection, first, deflated->data, deflated->size);
+}
+
 int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_t size)
 {
     int open = check_open(connection);
@@ -47,6 +57,8 @@ int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_
         return open;
     if (connection->fragment_kind)
         return UVWS_IN_FRAGMENTS;
+    if (uvws_deflate_wanted(connection, size))
+        return append_compressed(connection, FRAME_FINAL | FRAME_RSV1 | kind, data, size);
     return append_frame(connection, FRAME_FINAL | kind, data, size);
 }
 
@@ -86,7 +98,12 @@ int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data
         return open;
     if (connection->fragment_kind)
         return UVWS_IN_FRAGMENTS;
-    return send_pinned(connection, kind, data, size, token);
+    if (!uvws_deflate_wanted(connection, size))
+        return send_pinned(connection, kind, data, size, token);
+    int64_t result = append_compressed(connection, FRAME_FINAL | FRAME_RSV1 | kind, data, size);
+    if (result >= 0)
+        unpin(connection, token);
+    return result;
 }
 
 /* A text may be cut inside a character, but what comes together has to be UTF-8. */
@@ -106,10 +123,15 @@ int64_t uvws_send_fragment(uvws_connection *connection, int kind, const char *da
     struct utf8 utf8 = begins ? (struct utf8){0} : connection->fragment_utf8;
     if (message_kind == UVWS_TEXT && !fragment_is_valid(&utf8, data, size, final))
         return UVWS_INVALID_TEXT;
-    int first = (final ? FRAME_FINAL : 0) | (begins ? kind : OPCODE_CONTINUATION);
-    int64_t result = append_frame(connection, first, data, size);
+    bool compressed =
+        begins ? uvws_deflate_wanted(connection, size) : connection->fragments_compressed;
+    int first = (final ? FRAME_FINAL : 0) | (begins ? kind : OPCODE_CONTINUATION) |
+                (begins && compressed ? FRAME_RSV1 : 0);
+    int64_t result = compressed ? append_compressed(connection, first, data, size)
+                                : append_frame(connection, first, data, size);
     if (result < 0)
         return result;
+    connection->fragments_compressed = compressed;
     connection->fragment_kind = final ? 0 : (uint8_t)message_kind;
     connection->fragment_utf8 = utf8;
     return result;

@@ -15,6 +15,7 @@
 
 #include <libwebsockets.h>
 #include <openssl/ssl.h>
+#include <zlib.h>
 
 #include "api.h"
 #include "loop.h"
@@ -52,6 +53,21 @@ struct client {
     bool timed_out;
 };
 
+/* permessage-deflate: deflate.c. */
+struct deflate {
+    uvws_deflate_options options;
+    z_stream *out; /* owned; NULL until it is needed */
+    z_stream *in;
+};
+
+/* One stream of each kind that no connection needs just now. */
+struct spare_streams {
+    z_stream *deflate; /* owned */
+    z_stream *inflate; /* owned */
+    uvws_deflate_options deflate_options;
+    int in_bits;
+};
+
 /* What a server connection needs while Python is asked about it. */
 struct handshake {
     struct buffer headers; /* more lines for the response */
@@ -70,6 +86,7 @@ struct uvws_connection {
     uvws_listener *listener; /* borrowed; NULL on a client and where the socket was adopted */
     struct client *client;   /* owned; NULL on a server and once established */
     uvws_connection *next;   /* in the free list or in the list of those with something to write */
+    struct deflate *deflate; /* owned; NULL where it was not negotiated */
     struct handshake *handshake; /* owned; NULL on a client and once established */
     struct peer peer;
     uint32_t slot;
@@ -77,7 +94,8 @@ struct uvws_connection {
     bool in_use;
     bool is_client;
     bool is_adopted;
-    bool announced; /* Python knows it: an ACCEPTED or CONNECTED event was queued */
+    bool wants_handshake; /* of one that is adopted */
+    bool announced;       /* Python knows it: an ACCEPTED or CONNECTED event was queued */
     bool wants_drain;
     bool drain_due;     /* something was queued since the last DRAIN event */
     bool to_write;      /* in the context's list */
@@ -95,6 +113,7 @@ struct uvws_connection {
     struct buffer message;
     bool in_message;
     bool message_is_text;
+    bool message_is_compressed;
     struct utf8 utf8;
     uint64_t max_message_size; /* bytes after inflation; 0: no limit */
 
@@ -105,6 +124,7 @@ struct uvws_connection {
     size_t in_flight;      /* payload bytes that lws holds because the socket was full */
     bool socket_full;      /* the last write was not taken whole */
     uint8_t fragment_kind; /* of the message that is being sent in fragments, or 0 */
+    bool fragments_compressed;
     struct utf8 fragment_utf8;
 
     /* Closing. */
@@ -182,7 +202,9 @@ struct uvws_context {
     struct buffer spare_message; /* rx.c */
     struct tx_chunk *spare_chunks;
     unsigned spare_chunk_count;
-    char *mask_scratch; /* owned; made at the first large masked payload */
+    struct spare_streams spare_streams;
+    struct buffer deflated; /* deflate.c */
+    char *mask_scratch;     /* owned; made at the first large masked payload */
     uint8_t random[2048];
     size_t random_left;
 };
@@ -230,6 +252,7 @@ bool uvws_tx_goodbye(uvws_connection *connection, int code);
 /* frame.c */
 #define FRAME_HEADER_MAX    14
 #define FRAME_FINAL         0x80
+#define FRAME_RSV1          0x40
 #define OPCODE_CONTINUATION 0
 #define OPCODE_CLOSE        8
 size_t uvws_frame_header(uint8_t *out, int first, size_t size, const uint8_t *mask_or_null);
@@ -242,6 +265,15 @@ int uvws_rx(uvws_connection *connection, const char *data, size_t size);
 int uvws_rx_close(uvws_connection *connection, const uint8_t *payload, size_t size);
 void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size);
 void uvws_rx_clear(uvws_connection *connection);
+
+/* deflate.c */
+void uvws_deflate_open(uvws_connection *connection);
+void uvws_deflate_free(uvws_connection *connection);
+void uvws_deflate_free_spares(uvws_context *context);
+bool uvws_deflate_wanted(const uvws_connection *connection, size_t size);
+int uvws_deflate(uvws_connection *connection, const char *data, size_t size, bool final);
+int uvws_inflate(uvws_connection *connection, const char *data, size_t size, bool whole,
+                 struct buffer *out);
 
 /* utf8.c */
 bool uvws_utf8_feed(struct utf8 *state, const void *data, size_t size);

@@ -21,6 +21,7 @@ from .headers import Headers
 from .states import State
 
 if TYPE_CHECKING:
+    from .compression import Deflate
     from .connection import Connection
     from .context import Context
     from .listener import Listener
@@ -35,6 +36,7 @@ __all__ = [
     "Connection",
     "ConnectionClosed",
     "Context",
+    "Deflate",
     "Error",
     "HandshakeError",
     "Headers",
@@ -58,6 +60,7 @@ __all__ = [
 _HOMES = {
     "Connection": "connection",
     "Context": "context",
+    "Deflate": "compression",
     "Listener": "listener",
     "Reject": "responses",
     "Request": "responses",

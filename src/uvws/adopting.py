@@ -7,17 +7,38 @@ import os
 import socket
 import ssl
 import stat
+from dataclasses import dataclass
 from typing import Any
 
 from ._core import ffi, lib
+from .compression import Deflate
 from .connection import Callbacks, Connection
 from .core import Core
+from .headers import Headers
+from .upgrade import Accept, Upgrades, accept
 
 _Identity = tuple[int, int]
 
 
 class Adopting:
     """Stands where a client has its attempts (see connecting.py): there is nothing to try again."""
+
+    failure = None
+
+    def __init__(self, compression: Deflate | None) -> None:
+        self._upgrades = Upgrades([], [], compression, None)
+
+    @property
+    def need_asking(self) -> bool:
+        """Whether an upgrade needs more than libwebsockets' own answer."""
+        return self._upgrades.need_asking
+
+    def upgrade(self, c: Any, headers: Headers) -> bool:
+        """Accept the upgrade."""
+        answer = self._upgrades.decide(headers, _no_report)
+        assert isinstance(answer, Accept)  # there is nobody to ask
+        accept(c, answer, self._upgrades.compression)
+        return True
 
     def has_more(self) -> bool:
         """Tell whether another address can be tried."""
@@ -27,9 +48,17 @@ class Adopting:
         """Give up; C does what there is to do."""
 
 
-def adopt(
-    core: Core, sock: Any, data: bytes, callbacks: Callbacks, max_message_size: int
-) -> Connection:
+@dataclass(frozen=True, slots=True)
+class AdoptOptions:
+    """How a connection is made of a socket."""
+
+    callbacks: Callbacks
+    data: bytes
+    max_message_size: int
+    compression: Deflate | None
+
+
+def adopt(core: Core, sock: Any, adopt_options: AdoptOptions) -> Connection:
     """Make a connection of a socket.
 
     C gets a duplicate of the descriptor, so that the caller's object is as it was if anything
@@ -46,30 +75,39 @@ def adopt(
     was_blocking = os.get_blocking(fd)  # a property that duplicates share
     duplicate = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
     try:
-        connection = _hand_over(core, duplicate, data, callbacks, max_message_size)
+        connection = _hand_over(core, duplicate, adopt_options)
     except BaseException:
         os.set_blocking(fd, was_blocking)
         raise
-    connection.start_adopting(Adopting(), lambda: core.adopted.pop(identity, None))
+    connection.call_at_end(lambda: core.adopted.pop(identity, None))
     core.adopted[identity] = sock
     if isinstance(sock, socket.socket):
         os.close(sock.detach())
     return connection
 
 
-def _hand_over(
-    core: Core, fd: int, data: bytes, callbacks: Callbacks, max_message_size: int
-) -> Connection:
+def _no_report(_message: str, error: BaseException) -> None:
+    raise error
+
+
+def _hand_over(core: Core, fd: int, adopt_options: AdoptOptions) -> Connection:
     slot = ffi.new("uint32_t *")
+    adopting = Adopting(adopt_options.compression)
+    callbacks, data = adopt_options.callbacks, adopt_options.data
     struct = ffi.new(
         "uvws_adopt_options *",
-        {"max_message_size": max_message_size, "want_drain": callbacks.on_drain is not None},
+        {
+            "max_message_size": adopt_options.max_message_size,
+            "want_drain": callbacks.on_drain is not None,
+            "want_handshake": adopting.need_asking,
+        },
     )
     c = lib.uvws_adopted_new(core.c, struct, slot)
     if c == ffi.NULL:
         os.close(fd)
         raise MemoryError
     connection = Connection(core, c, slot[0], callbacks)
+    connection.start_adopting(adopting)
     if lib.uvws_adopt(c, fd, data, len(data)) != lib.UVWS_OK:
         connection.discard()
         raise MemoryError

@@ -39,6 +39,12 @@ def uvws_py_handshake(
     return int(not _core(handle).handshake(connection, slot, listener, ffi.buffer(head, size)[:]))
 
 
+@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+def uvws_py_negotiate(handle: Any, slot: int, head: Any, size: int) -> int:
+    """Check a server's choice of extensions: 0 agrees."""
+    return int(not _core(handle).negotiate(slot, ffi.buffer(head, size)[:]))
+
+
 @ffi.def_extern()  # type: ignore[untyped-decorator]
 def uvws_py_request(
     handle: Any, connection: Any, listener: int, method: Any, head: Any, size: int

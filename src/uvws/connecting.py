@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ._core import ffi, lib
+from .compression import Deflate, NegotiationError, check_answer, offer
 from .core import Core
+from .errors import HandshakeError
+from .headers import Headers
 from .loops.adapter import Address
 from .url import URL
 
@@ -25,6 +28,7 @@ class ConnectOptions:
     headers: list[tuple[str, str]]
     verify: bool
     max_message_size: int
+    compression: Deflate | None
     wants_drain: bool
 
 
@@ -40,6 +44,7 @@ class Connecting:
         self._options = connect_options
         self._addresses: list[Address] = []
         self._cancel_resolve: Callable[[], None] | None = None
+        self.failure: Exception | None = None  # what is known better than libwebsockets says
 
     def start(self) -> None:
         """Look the name up, or go ahead where there is none."""
@@ -82,6 +87,18 @@ class Connecting:
             raise MemoryError
         del kept
 
+    def negotiate(self, headers: Headers) -> bool:
+        """Check the server's choice of extensions, and turn compression on."""
+        compression = self._options.compression
+        try:
+            agreed = check_answer(compression, headers)
+            if agreed is not None and compression is not None:
+                agreed.apply(self._c, compression, is_client=True)
+        except NegotiationError as error:
+            self.failure = HandshakeError(str(error), status=101, headers=headers)
+            return False
+        return True
+
     def cancel(self) -> None:
         """Forget a look-up that is under way."""
         cancel, self._cancel_resolve = self._cancel_resolve, None
@@ -94,6 +111,8 @@ class Connecting:
         lines = "".join(
             f"{name}: {value}\r\n" for name, value in options.headers if name.lower() != "host"
         )
+        if options.compression is not None:
+            lines += f"Sec-WebSocket-Extensions: {offer(options.compression)}\r\n"
         host_header = hosts[0] if hosts else url.host_header
         kept = {
             "address": ffi.new("char[]", address.encode()),

@@ -412,6 +412,16 @@ class Connection:
         self._connecting = connecting
         connecting.start()
 
+    def upgrading(self, c: Any, raw: bytes) -> bool:
+        """Decide on the upgrade over an adopted socket."""
+        accepted: bool = self._connecting.upgrade(c, parse_headers(raw))
+        return accepted
+
+    def negotiated(self, raw: bytes) -> bool:
+        """Check what a server made of a client's offer."""
+        fine: bool = self._connecting.negotiate(parse_headers(raw))
+        return fine
+
     def established(self, raw: bytes) -> None:
         """A client's handshake is done."""
         self._connecting = None
@@ -419,9 +429,12 @@ class Connection:
         headers = parse_headers(raw)
         self.connected(headers, headers.get("Sec-WebSocket-Protocol"))
 
-    def start_adopting(self, adopting: Any, on_end: Callable[[], object]) -> None:
-        """Be connecting; `on_end` is called when the connection is over, however that happens."""
+    def start_adopting(self, adopting: Any) -> None:
+        """Be connecting over a socket that is there."""
         self._connecting = adopting
+
+    def call_at_end(self, on_end: Callable[[], object]) -> None:
+        """Have something called when the connection is over, however that happens."""
         self._on_end = on_end
 
     def discard(self) -> None:
@@ -509,7 +522,8 @@ class Connection:
         if failure == lib.UVWS_FAILURE_NETWORK and connecting.has_more():
             connecting.try_next()
             return
-        self.connect_failed(_connect_error(failure, status, reason))
+        error = connecting.failure or _connect_error(failure, status, reason)
+        self.connect_failed(error)
 
     def connect_failed(self, error: Exception) -> None:
         """The connection will not come about; `on_error` is all that is heard of it."""

@@ -12,6 +12,7 @@ from typing import Any
 from . import adopting, logs, options
 from . import callbacks as _callbacks  # noqa: F401  C finds them by name
 from ._core import ffi, lib
+from .compression import Deflate, compression_option
 from .connecting import Connecting, ConnectOptions
 from .connection import Callbacks, Connection
 from .core import ERROR_SIZE, Core
@@ -118,6 +119,7 @@ class Context:
         ssl_verify: bool = True,
         max_message_size: int = 0,
         connect_timeout: float | None = None,
+        compression: str | Deflate | None = None,
         on_connect: Callable[[Connection, Headers], object] | None = None,
         on_message: Callable[[Connection, Any], object] | None = None,
         on_close: Callable[[Connection, int, str], object] | None = None,
@@ -135,6 +137,7 @@ class Context:
             max_message_size: largest message to accept, in bytes; 0 for no limit.
             connect_timeout: seconds for name look-up, TCP, TLS and handshake together; None for the
                 system's and libwebsockets' own limits.
+            compression: None, "deflate", or a `uvws.Deflate`, to offer permessage-deflate.
             on_connect: called with the connection and the response headers.
             on_message: called with each whole message: str for text, bytes for binary.
             on_close: called with the close code and the reason, once the connection has been open.
@@ -170,6 +173,7 @@ class Context:
             headers=encode_headers(headers or (), "headers"),
             verify=bool(ssl_verify),
             max_message_size=options.message_limit(max_message_size),
+            compression=compression_option(compression),
             wants_drain=on_drain is not None,
         )
         timeout = options.timeout("connect_timeout", connect_timeout)
@@ -196,6 +200,7 @@ class Context:
         ssl_ca: PEM | None = None,
         max_message_size: int = 0,
         headers: HeaderPairs | None = None,
+        compression: str | Deflate | None = None,
         on_handshake: Callable[[Headers], bool | Mapping[str, str] | Reject | None] | None = None,
         on_request: Callable[[Request], Response] | None = None,
         on_connect: Callable[[Connection, Headers], object] | None = None,
@@ -220,6 +225,8 @@ class Context:
             ssl_ca: authorities one of which must have signed the client's certificate.
             max_message_size: largest message to accept, in bytes; 0 for no limit.
             headers: headers for the response to every upgrade.
+            compression: None, "deflate", or a `uvws.Deflate`: permessage-deflate for clients that
+                offer it. `max_message_size` counts what is decompressed.
             on_handshake: called with the request headers before an upgrade is answered. True or a
                 mapping of more response headers accepts; False or None refuses with 403, a
                 `uvws.Reject` as it says, an exception with 500. It must not run the loop.
@@ -265,6 +272,7 @@ class Context:
             upgrades=Upgrades(
                 protocols=options.protocols(protocol),
                 headers=response_headers(headers),
+                compression=compression_option(compression),
                 on_handshake=options.callback("on_handshake", on_handshake),
             ),
             on_request=options.callback("on_request", on_request),
@@ -285,6 +293,7 @@ class Context:
         *,
         initial_data: bytes | bytearray | memoryview | None = None,
         max_message_size: int = 0,
+        compression: str | Deflate | None = None,
         on_connect: Callable[[Connection, None], object] | None = None,
         on_message: Callable[[Connection, Any], object] | None = None,
         on_close: Callable[[Connection, int, str], object] | None = None,
@@ -303,6 +312,7 @@ class Context:
             initial_data: what was already read from it: the request, or its beginning, or the
                 request and what follows it.
             max_message_size: largest message to accept, in bytes; 0 for no limit.
+            compression: as for `listen`.
             on_connect: called with the connection and None once the handshake is done.
             on_message: called with each whole message: str for text, bytes for binary.
             on_close: called with the close code and the reason, once the connection has been open.
@@ -333,9 +343,13 @@ class Context:
                 "on_drain": on_drain,
             }
         )
-        data = options.initial_data(initial_data)
-        limit = options.message_limit(max_message_size)
-        return adopting.adopt(core, sock, data, callbacks, limit)
+        adopt_options = adopting.AdoptOptions(
+            callbacks=callbacks,
+            data=options.initial_data(initial_data),
+            max_message_size=options.message_limit(max_message_size),
+            compression=compression_option(compression),
+        )
+        return adopting.adopt(core, sock, adopt_options)
 
     def close(self) -> None:
         """Close every connection and listener.

@@ -266,9 +266,15 @@ class Core:
     # What C asks at once, in the middle of a handshake
 
     def handshake(self, c: Any, slot: int, listener_slot: int, raw: bytes) -> bool:
-        """Tell whether a listener accepts an upgrade."""
+        """Tell whether an upgrade is accepted."""
+        if listener_slot == lib.UVWS_NO_LISTENER:
+            return self.connections[slot].upgrading(c, raw)
         listener = self.listeners.get(listener_slot)
         return listener is not None and not self.closed and listener.handshake(c, slot, raw)
+
+    def negotiate(self, slot: int, raw: bytes) -> bool:
+        """Tell whether a server's answer to what a client offered is one."""
+        return not self.closed and self.connections[slot].negotiated(raw)
 
     def request(self, c: Any, listener_slot: int, method: str, raw: bytes) -> None:
         """Have a listener answer a plain HTTP request."""

@@ -17,7 +17,7 @@ from .headers import Headers
 from .options import TLSFiles
 from .responses import Request, encode_response
 from .sockets import bound_to, identity
-from .upgrade import Accept, Upgrades
+from .upgrade import Accept, Upgrades, accept
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Listener:
         headers = parse_headers(raw)
         answer = self._options.upgrades.decide(headers, self._core.report)
         if isinstance(answer, Accept):
-            lib.uvws_handshake_headers(c, answer.lines, len(answer.lines))
+            accept(c, answer, self._options.upgrades.compression)
             self._accepting[slot] = headers, answer
             return True
         lib.uvws_respond(c, answer, len(answer))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from ._core import lib
+from .compression import Agreed, Deflate, answer
 from .headers import Headers, encode_headers
 from .responses import Reject, Report
 
@@ -16,10 +19,12 @@ class Accept:
     Attributes:
         lines: header lines for the response.
         protocol: the subprotocol that was chosen, if any.
+        compression: what was agreed on, if anything.
     """
 
     lines: bytes
     protocol: str | None
+    compression: Agreed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +34,24 @@ class Upgrades:
     Attributes:
         protocols: subprotocols, in the server's order of preference.
         headers: for every response.
+        compression: as the user wants it, or None.
         on_handshake: the user's.
     """
 
     protocols: list[str]
     headers: list[tuple[str, str]]
+    compression: Deflate | None
     on_handshake: Callable[[Headers], object] | None
 
     @property
     def need_asking(self) -> bool:
         """Whether an upgrade needs more than libwebsockets' own answer."""
-        return bool(self.protocols or self.headers or self.on_handshake is not None)
+        return bool(
+            self.protocols
+            or self.headers
+            or self.compression is not None
+            or self.on_handshake is not None
+        )
 
     def decide(self, headers: Headers, report: Report) -> Accept | bytes:
         """Decide on one upgrade.
@@ -55,8 +67,12 @@ class Upgrades:
         if isinstance(more, Reject):
             return more.encode()
         protocol = self._choose(headers)
-        chosen = [("Sec-WebSocket-Protocol", protocol)] if protocol is not None else []
-        return Accept(_lines(chosen + self.headers + more), protocol)
+        ours = [("Sec-WebSocket-Protocol", protocol)] if protocol is not None else []
+        agreed = None
+        if self.compression is not None and (found := answer(self.compression, headers)):
+            text, agreed = found
+            ours.append(("Sec-WebSocket-Extensions", text))
+        return Accept(_lines(ours + self.headers + more), protocol, agreed)
 
     def _ask(self, headers: Headers) -> Reject | list[tuple[str, str]]:
         answer: object = True if self.on_handshake is None else self.on_handshake(headers)
@@ -111,3 +127,10 @@ def response_headers(headers: object) -> list[tuple[str, str]]:
 
 def _lines(pairs: list[tuple[str, str]]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in pairs).encode("latin-1")
+
+
+def accept(c: Any, answer: Accept, compression: Deflate | None) -> None:
+    """Have C accept the upgrade."""
+    lib.uvws_handshake_headers(c, answer.lines, len(answer.lines))
+    if compression is not None and answer.compression is not None:
+        answer.compression.apply(c, compression, is_client=False)
