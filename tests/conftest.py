@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ def open_descriptors() -> dict[int, str]:
     # The one through which the directory is read is gone by the time it is looked at.
     entries = [entry for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
     return {int(entry.name): str(entry.readlink()) for entry in entries}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_proxies() -> Iterator[None]:
+    """Have no proxy in the environment, nor what changes how it is read."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in list(os.environ):
+            if name.lower().endswith("_proxy") or name == "REQUEST_METHOD":
+                environment.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -112,8 +112,8 @@ def _parse_tcp(secure: bool, rest: str) -> URL:
     host, port = _split_port(authority)
     return URL(
         secure=secure,
-        host=_parse_ipv6(host) if host.startswith("[") else _parse_host(host),
-        port=_parse_port(port) if port else _DEFAULT_PORTS[secure],
+        host=parse_ipv6(host) if host.startswith("[") else parse_host(host),
+        port=parse_port(port) if port else _DEFAULT_PORTS[secure],
         path=_encode_path(rest[end:]),
     )
 
@@ -133,7 +133,7 @@ def _split_port(authority: str) -> tuple[str, str]:
     return address + bracket, after[1:]
 
 
-def _parse_port(port: str) -> int:
+def parse_port(port: str) -> int:
     """Check a port that is not empty."""
     # isdecimal() alone takes other scripts' digits, and int() refuses thousands of digits.
     digits = port.lstrip("0")
@@ -144,7 +144,7 @@ def _parse_port(port: str) -> int:
     return int(digits)
 
 
-def _parse_ipv6(host: str) -> str:
+def parse_ipv6(host: str) -> str:
     """Check a bracketed address; return it without the brackets, in its canonical form."""
     address = host[1:-1]
     if "%" in address:
@@ -155,7 +155,7 @@ def _parse_ipv6(host: str) -> str:
         raise InvalidURL(f"url has no valid IPv6 address in the brackets of {host!r}") from None
 
 
-def _parse_host(host: str) -> str:
+def parse_host(host: str) -> str:
     """Check a host name or an IPv4 address; return it in ASCII and lower case."""
     if not host:
         raise InvalidURL("url has no host")
