@@ -62,6 +62,14 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_FAILURE_TIMEOUT   2
 #define UVWS_FAILURE_TLS       3
 #define UVWS_FAILURE_HANDSHAKE 4
+/* The proxy: with the status of its answer to CONNECT, if there was one. */
+#define UVWS_FAILURE_PROXY 5
+/* The same, with the reply code of RFC 1928 section 6 for a status. */
+#define UVWS_FAILURE_SOCKS 6
+
+/* Kinds of proxy. */
+#define UVWS_TUNNEL_HTTP  1
+#define UVWS_TUNNEL_SOCKS 2
 
 /* Interest in a descriptor, for the loop adapter that Python implements. */
 #define UVWS_READABLE 1
@@ -128,8 +136,20 @@ uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
                                  size_t error_size);
 int uvws_listener_close(uvws_listener *listener);
 
+/* What is said to a proxy: all of it in `hello` where it speaks HTTP. With SOCKS5 `hello` offers
+ * the methods, and `credentials` is NULL where there are none. */
 typedef struct {
-    const char *address;
+    int kind;
+    const char *hello;
+    size_t hello_size;
+    const char *credentials;
+    size_t credentials_size;
+    const char *request;
+    size_t request_size;
+} uvws_tunnel_options;
+
+typedef struct {
+    const char *address; /* the proxy's, where there is one; so is the port */
     const char *unix_path;
     int port;
     const char *host_header;
@@ -141,6 +161,7 @@ typedef struct {
     int verify;
     int want_drain;
     uint64_t max_message_size;
+    const uvws_tunnel_options *tunnel; /* NULL: no proxy */
 } uvws_connect_options;
 
 int uvws_client_tls(uvws_context *context, const uvws_tls_pem *tls, char *error, size_t error_size);

@@ -13,6 +13,7 @@ void uvws_client_free(uvws_connection *connection)
     if (!client)
         return;
     lws_sul_cancel(&client->timeout);
+    uvws_tunnel_free(client);
     uvws_buffer_free(&client->headers);
     free(client->server_name);
     free(client->extra_headers);
@@ -28,17 +29,25 @@ void uvws_clients_stop_timers(uvws_context *context)
                 lws_sul_cancel(&slab->connections[n].client->timeout);
 }
 
-static void on_timeout(lws_sorted_usec_list_t *timer)
+/* Ends the attempt under way. Not to be called below lws at work on its wsi. */
+void uvws_client_give_up(uvws_connection *connection)
 {
-    struct client *client = lws_container_of(timer, struct client, timeout);
-    uvws_connection *connection = client->connection;
-    static const char reason[] = "connect timeout";
-    client->timed_out = true;
+    struct client *client = connection->client;
+    static const char reason[] = "given up";
+    connection->context->busy++;
     if (client->attempting)
         /* lws reports the failure from there, and uvws_client_failed() calls it what it is. */
         lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
-    if (connection->client && client->timed_out)
+    connection->context->busy--;
+    if (connection->client == client)
         uvws_client_failed(connection, reason, sizeof(reason) - 1);
+}
+
+static void on_timeout(lws_sorted_usec_list_t *timer)
+{
+    struct client *client = lws_container_of(timer, struct client, timeout);
+    client->timed_out = true;
+    uvws_client_give_up(client->connection);
 }
 
 uvws_connection *uvws_client_new(uvws_context *context, double timeout, uint32_t *slot)
@@ -90,6 +99,8 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
         size = better == reason ? size : strlen(better);
         reason = better;
     }
+    if (failure != UVWS_FAILURE_TIMEOUT && uvws_tunnel_explain(client, &failure, &status, &reason))
+        size = strlen(reason);
     client->attempting = false;
     client->timed_out = false;
     client->fd = -1;
@@ -125,7 +136,8 @@ static bool remember(struct client *client, const uvws_connect_options *options)
     client->server_name = strdup(options->server_name);
     client->extra_headers = strdup(options->extra_headers);
     client->verify = options->verify;
-    return client->server_name && client->extra_headers;
+    return client->server_name && client->extra_headers &&
+           uvws_tunnel_open(client, options->tunnel);
 }
 
 static char *lws_address(const uvws_connect_options *options)

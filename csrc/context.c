@@ -86,6 +86,13 @@ void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *in
         .max_http_header_data = HEADERS_MAX,
         .pt_serv_buf_size = SERVICE_BUFFER,
         .event_lib_custom = &uvws_event_library,
+#ifdef LWS_CLIENT_HTTP_PROXYING
+        /* A proxy without address or port is none; NULL has lws look into the environment. */
+        .http_proxy_address = ":0",
+#endif
+#ifdef LWS_WITH_SOCKS5
+        .socks_proxy_address = ":0",
+#endif
     };
 }
 

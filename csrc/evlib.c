@@ -76,11 +76,12 @@ void uvws_watch_drop(uvws_context *context, int fd)
 
 bool uvws_watch_apply(uvws_context *context, uvws_watch *watch)
 {
-    if (watch->armed == watch->wanted)
+    uint8_t events = watch->tunnel_wants ? watch->tunnel_wants : watch->wanted;
+    if (watch->armed == events)
         return true;
-    if (context->loop.ops->watch_set(watch, watch->wanted))
+    if (context->loop.ops->watch_set(watch, events))
         return false;
-    watch->armed = watch->wanted;
+    watch->armed = events;
     return true;
 }
 

@@ -24,9 +24,10 @@ struct uvws_watch {
     uvws_connection *connection; /* borrowed; NULL for lws's own descriptors */
     uvws_listener *listener;     /* borrowed; NULL for anything but a listening socket */
     int fd;
-    uint8_t wanted; /* UVWS_READABLE | UVWS_WRITABLE, as lws asks */
-    uint8_t armed;  /* what the loop was told */
-    bool eager;     /* in the context's list of descriptors to be offered POLLOUT */
+    uint8_t wanted;       /* UVWS_READABLE | UVWS_WRITABLE, as lws asks */
+    uint8_t armed;        /* what the loop was told */
+    uint8_t tunnel_wants; /* while a proxy is spoken to, this instead of `wanted`; 0: nobody is */
+    bool eager;           /* in the context's list of descriptors to be offered POLLOUT */
 };
 
 struct uvws_loop_ops {

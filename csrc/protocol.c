@@ -1,5 +1,6 @@
 /* lws's callbacks: what happened to a connection, translated for the rest of the core. */
 #include <string.h>
+#include <sys/socket.h>
 
 #include "uvws.h"
 
@@ -42,6 +43,15 @@ static int client_established(uvws_connection *connection)
     uvws_connection_set_open(connection, &connection->client->headers);
     uvws_client_free(connection);
     return connection->announced ? 0 : -1;
+}
+
+/* lws is about to speak to the server. That it is not behind the proxy yet may not be, as connect()
+ * takes its time on a socket that does not block; but nothing must go to the proxy in its place. */
+static void connected(struct client *client)
+{
+    client->failure = UVWS_FAILURE_TLS;
+    if (uvws_tunnel_missing(client))
+        shutdown(client->fd, SHUT_RDWR);
 }
 
 /* The wsi goes away. A connection that was never open has no "closed" event. */
@@ -105,7 +115,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_WSI_CREATE:
         connection = lws_get_opaque_user_data(wsi);
         if (connection && connection->client)
-            connection->client->failure = UVWS_FAILURE_TLS;
+            connected(connection->client);
         return 0;
     case LWS_CALLBACK_WSI_DESTROY:
         connection = lws_get_opaque_user_data(wsi);

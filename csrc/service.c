@@ -72,10 +72,14 @@ void uvws_descriptor_ready(uvws_context *context, int fd, int events)
     /* `serving`: a callback in the middle of a handshake runs the loop; it will be asked again. */
     if (!watch || context->closed || context->serving)
         return;
-    if (watch->listener)
+    if (watch->listener) {
         uvws_listener_ready(watch->listener);
-    else
-        give_to_lws(context, fd, events, watch->wanted);
+    } else {
+        int wanted = watch->wanted;
+        events = uvws_tunnel_ready(watch, events);
+        if (events)
+            give_to_lws(context, fd, events, wanted);
+    }
     watch = uvws_watch_find(context, fd);
     if (watch)
         uvws_watch_apply(context, watch); /* libuv stops a handle whose descriptor is in error */

@@ -23,6 +23,7 @@
 #define UVWS_ERROR_SIZE 256
 
 struct tx_chunk;
+struct tunnel;
 
 /* One growable block of memory; `data` is owned. */
 struct buffer {
@@ -43,6 +44,7 @@ struct client {
     uvws_connection *connection; /* the one it belongs to */
     char *server_name;           /* what the certificate must say; owned */
     char *extra_headers;         /* "Name: value\r\n" lines; owned */
+    struct tunnel *tunnel;       /* what is said to the proxy; owned; NULL without one */
     struct buffer headers; /* of the response, kept from the filter callback to "established" */
     lws_sorted_usec_list_t timeout;
     int fd;      /* of the attempt under way, or -1: finds the connection for OpenSSL's callback */
@@ -309,9 +311,22 @@ void uvws_socket_prepare(int fd);
 
 /* client.c */
 void uvws_client_failed(uvws_connection *connection, const char *reason, size_t size);
+void uvws_client_give_up(uvws_connection *connection);
 int uvws_client_append_headers(uvws_connection *connection, unsigned char **at, size_t room);
 void uvws_client_free(uvws_connection *connection);
 void uvws_clients_stop_timers(uvws_context *context);
+
+/* tunnel.c */
+/* For one attempt; false when out of memory. */
+bool uvws_tunnel_open(struct client *client, const uvws_tunnel_options *options_or_null);
+void uvws_tunnel_free(struct client *client);
+/* Returns the events that lws is to be told of, if any. */
+int uvws_tunnel_ready(uvws_watch *watch, int events);
+/* There is to be a tunnel, and it is not there. */
+bool uvws_tunnel_missing(const struct client *client);
+/* Says why an attempt failed if it failed between us and the proxy; `reason` is the tunnel's. */
+bool uvws_tunnel_explain(const struct client *client, int *failure, int *status,
+                         const char **reason);
 
 /* listener.c */
 void uvws_listener_ready(uvws_listener *listener);

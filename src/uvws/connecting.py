@@ -13,6 +13,8 @@ from .core import Core
 from .errors import HandshakeError
 from .headers import Headers
 from .loops.adapter import Address
+from .proxies import Proxy
+from .tunnels import tunnel_options
 from .url import URL
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class ConnectOptions:
     """What is the same for every address that is tried."""
 
     url: URL
+    proxy: Proxy | None
     protocols: list[str]
     headers: list[tuple[str, str]]
     verify: bool
@@ -47,13 +50,18 @@ class Connecting:
         self.failure: Exception | None = None  # what is known better than libwebsockets says
 
     def start(self) -> None:
-        """Look the name up, or go ahead where there is none."""
+        """Look the name up, or go ahead where there is none.
+
+        Behind a proxy it is the proxy's own: that of the server is for the proxy to look up.
+        """
         url = self._options.url
-        if url.unix_path is not None or _is_address(url.host):
-            self._addresses = [(url.host, url.port)]
+        nearest = self._options.proxy or url
+        if url.unix_path is not None or _is_address(nearest.host):
+            self._addresses = [(nearest.host, nearest.port)]
             self.try_next()
             return
-        self._cancel_resolve = self._core.adapter.resolve(url.host, url.port, self._resolved)
+        resolve = self._core.adapter.resolve
+        self._cancel_resolve = resolve(nearest.host, nearest.port, self._resolved)
 
     def _resolved(self, answer: list[Address] | OSError) -> None:
         if self._cancel_resolve is None:
@@ -63,7 +71,8 @@ class Connecting:
             self._report(answer)
             return
         if not answer:
-            self._report(OSError(f"no address for {self._options.url.host}"))
+            nearest = self._options.proxy or self._options.url
+            self._report(OSError(f"no address for {nearest.host}"))
             return
         self._addresses = list(dict.fromkeys(answer))
         self.try_next()
@@ -114,6 +123,7 @@ class Connecting:
         if options.compression is not None:
             lines += f"Sec-WebSocket-Extensions: {offer(options.compression)}\r\n"
         host_header = hosts[0] if hosts else url.host_header
+        messages: list[Any] = []
         kept = {
             "address": ffi.new("char[]", address.encode()),
             "host_header": ffi.new("char[]", host_header.encode("latin-1")),
@@ -123,6 +133,8 @@ class Connecting:
         }
         if url.unix_path is not None:
             kept["unix_path"] = ffi.new("char[]", url.unix_path.encode())
+        if options.proxy is not None:
+            kept["tunnel"], messages = tunnel_options(options.proxy, url.host, url.port)
         if options.protocols:
             kept["protocols"] = ffi.new("char[]", ", ".join(options.protocols).encode())
         struct = ffi.new(
@@ -136,7 +148,7 @@ class Connecting:
                 "max_message_size": options.max_message_size,
             },
         )
-        return struct, list(kept.values())
+        return struct, [*kept.values(), *messages]
 
 
 def _is_address(host: str) -> bool:

@@ -25,6 +25,7 @@ from .errors import (
 )
 from .headers import Headers
 from .states import State
+from .tunnels import http_refusal, socks_refusal
 
 _NO_MEMORY = lib.UVWS_NO_MEMORY
 _NOT_OPEN = lib.UVWS_NOT_OPEN
@@ -620,6 +621,10 @@ def _connect_error(failure: int, status: int, reason: str) -> Exception:
         return TLSError(reason)
     if failure == lib.UVWS_FAILURE_HANDSHAKE:
         return HandshakeError(reason, status=status or None)
+    if failure == lib.UVWS_FAILURE_PROXY:
+        return http_refusal(status, reason)
+    if failure == lib.UVWS_FAILURE_SOCKS:
+        return socks_refusal(status)
     found = _CONNECT_ERRNO.match(reason)
     if found:
         number = int(found.group(1))

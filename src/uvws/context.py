@@ -21,6 +21,7 @@ from .headers import HeaderPairs, Headers, encode_headers
 from .listener import Listener, ListenOptions
 from .loops import adapt
 from .options import PEM
+from .proxies import ProxyOptions
 from .responses import Reject, Request, Response
 from .sockets import open_socket
 from .states import State
@@ -43,8 +44,22 @@ class Context:
         ssl_cert: PEM | None = None,
         ssl_key: PEM | None = None,
         ssl_ca: PEM | None = None,
+        proxy: str | None = None,
+        proxy_port: int = 1080,
     ) -> None:
         """Create a context on a loop, which need not be running yet.
+
+        A proxy is a host, `host:port` or a URL, `[scheme://][user:password@]host[:port]`, with user
+        and password percent-encoded and IPv6 addresses in brackets. `socks5://` and `socks5h://`
+        stand for SOCKS5; `http://`, `https://` and no scheme for HTTP, where it is asked to
+        CONNECT. The proxy itself is always spoken to without TLS, which is why `https://` with a
+        password is refused. It is given the server's name as it is, to look it up, and TLS to the
+        server goes through it.
+
+        In the environment `https_proxy` counts for `wss://` and `http_proxy` for `ws://`, then
+        `all_proxy`; lower case before upper case. `no_proxy` is read the way the standard library
+        does, as a list of domains, hosts and `host:port`, or `*`; it does not count for `proxy`.
+        Unix sockets are never reached through a proxy.
 
         Args:
             loop: a `pyuv.Loop`, a uvloop loop or any asyncio loop; None for the running asyncio
@@ -53,15 +68,20 @@ class Context:
                 its chain: a path, or PEM as bytes.
             ssl_key: its private key.
             ssl_ca: the authorities to trust instead of the system's.
+            proxy: the proxy for every client connection over TCP, `""` for none, or None for what
+                the environment says at the time of each `connect`.
+            proxy_port: TCP port of a proxy that is given without one.
 
         Raises:
-            TypeError: `loop` is no loop, or a certificate neither a path nor bytes.
-            ValueError: a certificate without a key, or the other way round.
+            TypeError: `loop` is no loop, a certificate neither a path nor bytes, or `proxy` no str.
+            ValueError: a certificate without a key, or the other way round, or a malformed proxy;
+                the message does not quote it.
             OSError: a file cannot be read.
             RuntimeError: `loop` is None and there is none, or it is closed.
         """
         self._core: Core | None = None
         self._tls = options.tls_files(ssl_cert, ssl_key, ssl_ca)
+        self._proxy = ProxyOptions.checked(proxy, proxy_port)
         logs.apply()
         core = Core(adapt(loop))
         core.context = weakref.ref(self)
@@ -135,8 +155,8 @@ class Context:
             headers: more headers for the request.
             ssl_verify: whether the server's certificate and its name are checked.
             max_message_size: largest message to accept, in bytes; 0 for no limit.
-            connect_timeout: seconds for name look-up, TCP, TLS and handshake together; None for the
-                system's and libwebsockets' own limits.
+            connect_timeout: seconds for name look-up, TCP, proxy, TLS and handshake together; None
+                for the system's and libwebsockets' own limits.
             compression: None, "deflate", or a `uvws.Deflate`, to offer permessage-deflate.
             on_connect: called with the connection and the response headers.
             on_message: called with each whole message: str for text, bytes for binary.
@@ -154,7 +174,8 @@ class Context:
             uvws.TLSError: the certificates of this context cannot be used.
             uvws.InvalidState: the context is closed.
             uvws.WrongThread: this is not the loop's thread.
-            TypeError, ValueError: another argument is wrong; the message names it.
+            TypeError, ValueError: another argument is wrong, or a proxy that the environment names;
+                the message names it.
         """
         core = self._usable()
         callbacks = Callbacks.checked(
@@ -167,8 +188,10 @@ class Context:
                 "on_drain": on_drain,
             }
         )
+        parsed = parse_url(url)
         connect_options = ConnectOptions(
-            url=parse_url(url),
+            url=parsed,
+            proxy=self._proxy.choose(parsed),
             protocols=options.protocols(protocol),
             headers=encode_headers(headers or (), "headers"),
             verify=bool(ssl_verify),

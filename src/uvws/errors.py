@@ -37,8 +37,10 @@ class InvalidURL(Error, ValueError):
 class HandshakeError(Error):
     """The peer refused the opening handshake or broke its rules (RFC 6455, sections 4.1 and 4.2).
 
+    Or a proxy on the way did not let the connection through; the message says so then.
+
     Attributes:
-        status: the HTTP status code of the response; None where no HTTP status came.
+        status: the HTTP status code of the response, or of the proxy's; None where none came.
         headers: the headers of the response; None where they are not known.
     """
 
