@@ -20,6 +20,8 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_a_peer_that_closes_without_reading_is_heard",
         "test_a_peer_that_ends_instead_of_answering_our_close_is_1006",
         "test_a_ping_is_answered_between_messages_not_inside_one",
+        "test_a_proxy_is_never_taken_for_the_server",
+        "test_a_server_that_goes_away_at_once_is_an_error",
         "test_a_unix_socket_that_is_not_there",
         "test_a_violation_after_good_messages_does_not_take_them_back",
         "test_a_websockets_client_of_any_subprotocol_gets_through",
