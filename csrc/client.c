@@ -86,10 +86,13 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
     if (!client || (!client->attempting && !client->timed_out))
         return;
     int failure = client->timed_out ? UVWS_FAILURE_TIMEOUT : client->failure;
-    int status = 0;
-    if (failure == UVWS_FAILURE_HANDSHAKE && connection->wsi)
-        status = (int)lws_http_client_http_response(connection->wsi);
-    if (client->alert && !status && failure != UVWS_FAILURE_TIMEOUT) {
+    struct buffer explained = {0};
+    if (failure == UVWS_FAILURE_HANDSHAKE &&
+        uvws_response_explain(connection, reason, size, &explained)) {
+        reason = explained.data;
+        size = explained.size;
+    }
+    if (client->alert && !client->status && failure != UVWS_FAILURE_TIMEOUT) {
         /* With TLS 1.3 a server may refuse our certificate after we think that all is well. */
         failure = UVWS_FAILURE_TLS;
         reason = SSL_alert_desc_string_long(client->alert);
@@ -99,6 +102,7 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
         size = better == reason ? size : strlen(better);
         reason = better;
     }
+    int status = client->status;
     if (failure != UVWS_FAILURE_TIMEOUT && uvws_tunnel_explain(client, &failure, &status, &reason))
         size = strlen(reason);
     client->attempting = false;
@@ -107,6 +111,7 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
     connection->wsi = NULL;
     uvws_event_with_payload(connection->context, UVWS_EVENT_CONNECT_FAILED, connection->slot,
                             reason, size, failure | (int64_t)status << 8);
+    uvws_buffer_free(&explained);
 }
 
 static void abandon_attempt(uvws_connection *connection)
@@ -191,6 +196,9 @@ int uvws_connect(uvws_connection *connection, const uvws_connect_options *option
     connection->wants_drain = options->want_drain;
     client->attempting = true;
     client->failure = UVWS_FAILURE_NETWORK;
+    client->status = 0;
+    client->why[0] = 0;
+    connection->head_checked = 0;
     context->busy++;
     struct lws *wsi = lws_client_connect_via_info(&info);
     context->busy--;

@@ -12,8 +12,6 @@
 /* What lws without that patch sets aside for each connection as well. */
 #define READ_SIZE_UNPATCHED 16384
 #define HANDSHAKE_TIMEOUT   15
-/* Of one request or response, in bytes; lws's own 4096 are too few for some cookies. */
-#define HEADERS_MAX 16384
 /* More descriptors than this are no use to one thread; see limit_descriptors(). */
 #define DESCRIPTORS_MAX 1048576
 
@@ -83,7 +81,7 @@ void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *in
         .user = context,
         .retry_and_idle_policy = &no_keepalive,
         .timeout_secs = HANDSHAKE_TIMEOUT,
-        .max_http_header_data = HEADERS_MAX,
+        .max_http_header_data = UVWS_HEAD_MAX,
         .pt_serv_buf_size = SERVICE_BUFFER,
         .event_lib_custom = &uvws_event_library,
 #ifdef LWS_CLIENT_HTTP_PROXYING

@@ -1,32 +1,13 @@
-/* A server's side of the opening handshake: what it demands beyond what lws looks at (RFC 6455
- * section 4.2.1), what the user says, and the answers other than 101. */
+/* A server's side of the opening handshake: what the user says, and the answers other than 101. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "uvws.h"
 
 #define VERSION               "13"
-#define KEY_SIZE              24 /* 16 bytes in base64 */
 #define RESPONSE_SIZE         512
 #define HEADERS_MAX           16384 /* of ours in a response, in bytes; lws has a little more room */
 #define HTTP_UPGRADE_REQUIRED 426
-
-static bool header_is(struct lws *wsi, enum lws_token_indexes token, const char *wanted)
-{
-    char value[16];
-    int size = lws_hdr_copy(wsi, value, sizeof(value), token);
-    return size > 0 && strcmp(value, wanted) == 0;
-}
-
-static bool key_is_fine(struct lws *wsi)
-{
-    static const char alphabet[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char key[KEY_SIZE + 1];
-    int size = lws_hdr_copy(wsi, key, sizeof(key), WSI_TOKEN_KEY);
-    return size == KEY_SIZE && strspn(key, alphabet) == KEY_SIZE - 2 &&
-           strcmp(key + KEY_SIZE - 2, "==") == 0;
-}
 
 static bool add(const char *name, const char *value, unsigned char **at, unsigned char *end,
                 struct lws *wsi)
@@ -36,8 +17,11 @@ static bool add(const char *name, const char *value, unsigned char **at, unsigne
 }
 
 /* Writes a response without a body. The caller closes the connection, written or not. */
-static void refuse(struct lws *wsi, unsigned int status)
+void uvws_handshake_refuse(struct lws *wsi, unsigned int status)
 {
+    uvws_connection *connection = lws_get_opaque_user_data(wsi);
+    if (connection)
+        connection->close_code = (uint16_t)status;
     unsigned char response[LWS_PRE + RESPONSE_SIZE];
     unsigned char *start = response + LWS_PRE;
     unsigned char *at = start;
@@ -51,16 +35,6 @@ static void refuse(struct lws *wsi, unsigned int status)
         !lws_add_http_header_content_length(wsi, 0, &at, end) &&
         lws_finalize_write_http_header(wsi, start, &at, end))
         return;
-}
-
-/* 0, or the status to refuse with. */
-static unsigned int check(struct lws *wsi)
-{
-    if (lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) <= 0)
-        return 405;
-    if (!header_is(wsi, WSI_TOKEN_VERSION, VERSION))
-        return HTTP_UPGRADE_REQUIRED;
-    return key_is_fine(wsi) ? 0 : 400;
 }
 
 int uvws_handshake_headers(uvws_connection *connection, const char *lines, size_t size)
@@ -146,10 +120,9 @@ int uvws_handshake_upgrade(struct lws *wsi)
     uvws_connection *connection = lws_get_opaque_user_data(wsi);
     if (!connection)
         return -1;
-    unsigned int status = check(wsi);
+    unsigned int status = uvws_request_check(wsi);
     if (status) {
-        connection->close_code = (uint16_t)status;
-        refuse(wsi, status);
+        uvws_handshake_refuse(wsi, status);
         return -1;
     }
     if (connection->listener ? connection->listener->wants_handshake : connection->wants_handshake)
@@ -173,9 +146,7 @@ int uvws_handshake_request(struct lws *wsi)
     if (connection && connection->listener && connection->listener->wants_requests) {
         ask_about_request(connection, wsi);
     } else {
-        refuse(wsi, HTTP_UPGRADE_REQUIRED);
-        if (connection)
-            connection->close_code = HTTP_UPGRADE_REQUIRED;
+        uvws_handshake_refuse(wsi, HTTP_UPGRADE_REQUIRED);
     }
     return has_body(wsi) && connection && !connection->context->closed ? 0 : -1;
 }

@@ -10,7 +10,8 @@
 #define RX_BUFFER 16384
 #endif
 /* What one lws_write may pass to the socket: more than any piece of tx.c. */
-#define TX_PACKET (1024 * 1024)
+#define TX_PACKET           (1024 * 1024)
+#define HTTP_HEAD_TOO_LARGE 431
 
 static int accepted(uvws_connection *connection, struct lws *wsi)
 {
@@ -73,6 +74,26 @@ static void gone(uvws_connection *connection)
     }
 }
 
+#ifdef UVWS_BUNDLED_LWS
+/* As lws wants to hear it: see the patch that keeps the head. */
+static int head_received(uvws_connection *connection, struct lws *wsi)
+{
+    if (!connection)
+        return -1;
+    if (!connection->is_client)
+        return uvws_request_received(connection, wsi);
+    return connection->client ? uvws_response_received(connection, wsi) : -1;
+}
+
+static void head_too_large(uvws_connection *connection, struct lws *wsi)
+{
+    if (connection && !connection->is_client)
+        uvws_handshake_refuse(wsi, HTTP_HEAD_TOO_LARGE);
+    else if (connection && connection->client)
+        uvws_response_too_large(connection);
+}
+#endif
+
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
                     size_t size)
 {
@@ -129,6 +150,13 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         if (connection)
             uvws_rx_pong(connection, in, size);
         return 0;
+#ifdef UVWS_BUNDLED_LWS
+    case LWS_CALLBACK_HEAD_RECEIVED:
+        return head_received(lws_get_opaque_user_data(wsi), wsi);
+    case LWS_CALLBACK_HEAD_TOO_LARGE:
+        head_too_large(lws_get_opaque_user_data(wsi), wsi);
+        return 0;
+#endif
     case LWS_CALLBACK_HTTP:
         return uvws_handshake_request(wsi);
     case LWS_CALLBACK_HTTP_BODY_COMPLETION:

@@ -21,6 +21,9 @@
 #include "loop.h"
 
 #define UVWS_ERROR_SIZE 256
+/* The largest head of a request or a response, in bytes; lws's own 4096 are too few for some
+ * cookies. */
+#define UVWS_HEAD_MAX 16384
 
 struct tx_chunk;
 struct tunnel;
@@ -50,7 +53,9 @@ struct client {
     int fd;      /* of the attempt under way, or -1: finds the connection for OpenSSL's callback */
     int failure; /* what it will be called if it fails now: UVWS_FAILURE_... */
     bool verify;
-    int alert; /* the TLS alert that the server sent, or 0 */
+    int alert;     /* the TLS alert that the server sent, or 0 */
+    int status;    /* of the response, once its head is there; or 0 */
+    char why[160]; /* what is wrong with the response, or "" */
     bool attempting;
     bool timed_out;
 };
@@ -110,6 +115,8 @@ struct uvws_connection {
     bool end_unseen;
     bool refused; /* what the peer sent was: close_code says why */
     bool paused;  /* by the user */
+
+    uint32_t head_checked; /* bytes of the peer's head that are known to be fine: head.c */
 
     /* Receiving: the message that is being put together. */
     struct buffer message;
@@ -289,11 +296,22 @@ const char *uvws_request_method(struct lws *wsi);
 int uvws_handshake_upgrade(struct lws *wsi);
 int uvws_handshake_request(struct lws *wsi);
 int uvws_handshake_add_headers(uvws_connection *connection, struct lws_process_html_args *args);
+void uvws_handshake_refuse(struct lws *wsi, unsigned int status);
 void uvws_handshake_free(uvws_connection *connection);
+
+/* request.c */
+int uvws_request_received(uvws_connection *connection, struct lws *wsi);
+unsigned int uvws_request_check(struct lws *wsi);
 
 /* peer.c */
 void uvws_peer_set(struct peer *peer, const struct sockaddr_storage *address);
 void uvws_peer_ask(struct peer *peer, int fd);
+
+/* response.c */
+int uvws_response_received(uvws_connection *connection, struct lws *wsi);
+void uvws_response_too_large(uvws_connection *connection);
+bool uvws_response_explain(uvws_connection *connection, const char *reason, size_t size,
+                           struct buffer *out);
 
 /* connection.c */
 uvws_connection *uvws_connection_new(uvws_context *context);

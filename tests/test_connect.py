@@ -15,7 +15,7 @@ import pytest
 
 import uvws
 from support import Recorder, Runner, echo, loop_kinds, url_of
-from support.wire import RawServer, upgrade_response
+from support.wire import RawServer
 
 
 @pytest.fixture
@@ -197,68 +197,6 @@ def test_a_unix_socket(runner: Runner, tmp_path: Path) -> None:
     assert requests == ["/where"]
 
 
-def test_path_and_query_arrive(runner: Runner) -> None:
-    requests = Recorder()
-    listener = runner.context().listen(host="127.0.0.1", **requests.callbacks)
-    runner.context().connect(url_of(listener, "/chat/room?user=me&x=1&x=2&empty=&flag"))
-    runner.run(requests.saw("connect"))
-    headers = requests.events[0][1]
-    assert headers["Path"] == "/chat/room"
-    assert headers["Query"] == "user=me&x=1&x=2&empty=&flag"
-
-
-@pytest.mark.xfail(strict=True, reason="lws decodes the query before it hands it out")
-def test_the_query_arrives_with_its_escapes(runner: Runner) -> None:
-    # Decoded, an escaped & could not be told from one that separates.
-    requests = Recorder()
-    listener = runner.context().listen(host="127.0.0.1", **requests.callbacks)
-    runner.context().connect(url_of(listener, "/?a=%26b%3D1&c=%25"))
-    runner.run(requests.saw("connect"))
-    assert requests.events[0][1]["Query"] == "a=%26b%3D1&c=%25"
-
-
-def test_without_a_query_there_is_none(runner: Runner) -> None:
-    requests = Recorder()
-    listener = runner.context().listen(host="127.0.0.1", **requests.callbacks)
-    runner.context().connect(url_of(listener))
-    runner.run(requests.saw("connect"))
-    assert "Query" not in requests.events[0][1]
-
-
-def test_request_headers_arrive_at_the_server(runner: Runner) -> None:
-    requests = Recorder()
-    listener = runner.context().listen(host="127.0.0.1", **requests.callbacks)
-    given = [("X-Token", "one"), ("Authorization", "Basic eA==")]
-    runner.context().connect(url_of(listener), headers=given)
-    runner.run(requests.saw("connect"))
-    headers = requests.events[0][1]
-    assert headers["authorization"] == "Basic eA=="
-    assert headers["HOST"] == f"127.0.0.1:{listener.port}"
-    assert headers["x-token"] == "one"
-
-
-@pytest.mark.xfail(strict=True, reason="lws finds a header that it has no token for by name only")
-def test_a_repeated_header_of_the_users_own_keeps_its_values(runner: Runner) -> None:
-    requests = Recorder()
-    listener = runner.context().listen(host="127.0.0.1", **requests.callbacks)
-    runner.context().connect(url_of(listener), headers=[("X-Token", "one"), ("X-Token", "two")])
-    runner.run(requests.saw("connect"))
-    assert requests.events[0][1].get_all("x-token") == ["one", "two"]
-
-
-def test_response_headers_arrive_at_the_client(runner: Runner) -> None:
-    server = RawServer(runner)
-    recorder = Recorder()
-    runner.context().connect(server.url, **recorder.callbacks)
-    server.accept_websocket("Server: raw\r\nX-Own: \tvalue \r\nSet-Cookie: a=1\r\n")
-    runner.run(recorder.saw("connect"))
-    headers = recorder.events[0][1]
-    assert headers["server"] == "raw"
-    assert headers["x-own"] == "value"
-    assert headers["set-cookie"] == "a=1"
-    assert "Path" not in headers
-
-
 def test_a_hundred_connections_at_once(runner: Runner) -> None:
     listener = echo(runner)
     context = runner.context()
@@ -363,113 +301,6 @@ def test_the_timeout_does_not_concern_an_open_connection(runner: Runner) -> None
     runner.run_for(0.2)
     assert connection.is_connected
     assert recorder.names == ["connect"]
-
-
-@pytest.mark.parametrize("status", [200, 204, 301, 400, 401, 403, 404, 426, 500, 503])
-def test_another_status_than_101_is_told(runner: Runner, status: int) -> None:
-    error = answer_with(
-        runner,
-        f"HTTP/1.1 {status} Whatever\r\nLocation: ws://127.0.0.1:1/\r\n"
-        "WWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n".encode(),
-    )
-    assert type(error) is uvws.HandshakeError
-    assert error.status == status
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"SSH-2.0-OpenSSH_9.2p1\r\n",
-        b"\x00\x01\x02\x03" * 50,
-        b"HTTP/1.1 banana\r\n\r\n",
-        b"\r\n\r\n\r\n",
-    ],
-    ids=["another protocol", "binary", "no number", "empty lines"],
-)
-def test_an_answer_that_is_not_http_has_no_status(runner: Runner, answer: bytes) -> None:
-    error = answer_with(runner, answer)
-    assert type(error) is uvws.HandshakeError
-    assert error.status is None
-
-
-def test_no_answer_but_the_end(runner: Runner) -> None:
-    error = answer_with(runner, b"")
-    assert isinstance(error, (uvws.HandshakeError, ConnectionError))
-
-
-def test_a_reset_during_the_handshake(runner: Runner) -> None:
-    server = RawServer(runner)
-    recorder = Recorder()
-    runner.context().connect(server.url, **recorder.callbacks)
-    server.accept().reset()
-    runner.run(recorder.saw("error"))
-    assert isinstance(recorder.events[0][1], (uvws.HandshakeError, ConnectionError))
-
-
-@pytest.mark.parametrize(
-    ("change", "to"),
-    [
-        (
-            rb"(?m)^Sec-WebSocket-Accept: .*$",
-            b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r",
-        ),
-        (rb"(?m)^Sec-WebSocket-Accept: .*\n", b""),
-        (rb"(?m)^Upgrade: .*$", b"Upgrade: h2c\r"),
-        (rb"(?m)^Upgrade: .*\n", b""),
-        (rb"(?m)^Connection: .*\n", b""),
-        (rb"\r\n\r\n$", b"\r\nSec-WebSocket-Protocol: never-offered\r\n\r\n"),
-        (rb"\r\n\r\n$", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
-    ],
-    ids=[
-        "wrong accept key",
-        "no accept key",
-        "upgrade to something else",
-        "no upgrade",
-        "no connection header",
-        "a subprotocol that was not offered",
-        "an extension that was not offered",
-    ],
-)
-def test_a_handshake_that_breaks_the_rules_fails(runner: Runner, change: bytes, to: bytes) -> None:
-    server = RawServer(runner)
-    recorder = Recorder()
-    runner.context().connect(server.url, **recorder.callbacks)
-    peer = server.accept()
-    peer.send(re.sub(change, to, upgrade_response(peer.take_head())))
-    runner.run(lambda: recorder.events)
-    assert recorder.names == ["error"]
-    assert type(recorder.events[0][1]) is uvws.HandshakeError
-
-
-def test_a_response_head_without_end_is_given_up(runner: Runner) -> None:
-    server = RawServer(runner)
-    recorder = Recorder()
-    runner.context().connect(server.url, **recorder.callbacks)
-    peer = server.accept()
-
-    def send(push: Any) -> None:
-        push(b"HTTP/1.1 101 Switching Protocols\r\n")
-        for _ in range(100_000):
-            push(b"X-More: of this\r\n")
-
-    peer.send_in_thread(send)
-    runner.run(recorder.saw("error"))
-    assert recorder.names == ["error"]
-
-
-def answer_with(runner: Runner, answer: bytes) -> Any:
-    """Answer the request and close; returns what on_error was given."""
-    server = RawServer(runner)
-    recorder = Recorder()
-    connection = runner.context().connect(server.url, **recorder.callbacks)
-    peer = server.accept()
-    peer.send(answer)
-    peer.finish()
-    runner.run(recorder.saw("error"))
-    runner.run_for(0.01)
-    assert recorder.names == ["error"]
-    assert connection.state == "closed"
-    return recorder.events[0][1]
 
 
 # Arguments

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno as errno_module
 import os
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,18 +13,10 @@ from typing import Any
 from . import options
 from ._core import ffi, lib
 from .core import Core
-from .errors import (
-    ConnectionClosed,
-    ConnectTimeout,
-    HandshakeError,
-    InvalidState,
-    MessageTooBig,
-    TLSError,
-    WrongThread,
-)
-from .headers import Headers
+from .errors import ConnectionClosed, InvalidState, MessageTooBig, WrongThread
+from .failures import connect_error
+from .headers import Headers, parse_headers
 from .states import State
-from .tunnels import http_refusal, socks_refusal
 
 _NO_MEMORY = lib.UVWS_NO_MEMORY
 _NOT_OPEN = lib.UVWS_NOT_OPEN
@@ -41,9 +32,7 @@ _STATES = {
     lib.UVWS_CLOSING: State.CLOSING,
     lib.UVWS_CLOSED: State.CLOSED,
 }
-# How lws words the failure of a connect(): the number is errno.
 _ADDRESS_SIZE = 128  # more than sockaddr_un.sun_path
-_CONNECT_ERRNO = re.compile(r"conn fail:.*?(\d+)")
 
 _send = lib.uvws_send
 _send_pinned = lib.uvws_send_pinned
@@ -516,14 +505,13 @@ class Connection:
         if self._callbacks.on_close is not None:
             self._callbacks.on_close(self, code, reason.decode("utf-8", "replace"))
 
-    def attempt_failed(self, failure: int, status: int, raw_reason: bytes) -> None:
+    def attempt_failed(self, failure: int, status: int, payload: bytes) -> None:
         """One attempt to connect failed: try the next address, or report."""
-        reason = raw_reason.decode("utf-8", "replace")
         connecting = self._connecting
         if failure == lib.UVWS_FAILURE_NETWORK and connecting.has_more():
             connecting.try_next()
             return
-        error = connecting.failure or _connect_error(failure, status, reason)
+        error = connecting.failure or connect_error(failure, status, payload)
         self.connect_failed(error)
 
     def connect_failed(self, error: Exception) -> None:
@@ -596,37 +584,3 @@ def _bytes(argument: str, data: object) -> bytes:
         raise TypeError(
             f"{argument} must be str or bytes-like, not {type(data).__name__}"
         ) from None
-
-
-def parse_headers(raw: bytes) -> Headers:
-    """Make headers of what C collected: names and values, each with a NUL behind it."""
-    fields = raw.decode("latin-1").split("\0")
-    return Headers(
-        [
-            (_spelled(name), value.strip(" \t"))
-            for name, value in zip(fields[0:-1:2], fields[1::2], strict=True)
-        ]
-    )
-
-
-def _spelled(name: str) -> str:
-    """Spell a name as usual: lws gives those it knows in lower case."""
-    return "-".join(map(str.capitalize, name.split("-"))).replace("-Websocket-", "-WebSocket-")
-
-
-def _connect_error(failure: int, status: int, reason: str) -> Exception:
-    if failure == lib.UVWS_FAILURE_TIMEOUT:
-        return ConnectTimeout("connect timeout")
-    if failure == lib.UVWS_FAILURE_TLS:
-        return TLSError(reason)
-    if failure == lib.UVWS_FAILURE_HANDSHAKE:
-        return HandshakeError(reason, status=status or None)
-    if failure == lib.UVWS_FAILURE_PROXY:
-        return http_refusal(status, reason)
-    if failure == lib.UVWS_FAILURE_SOCKS:
-        return socks_refusal(status)
-    found = _CONNECT_ERRNO.match(reason)
-    if found:
-        number = int(found.group(1))
-        return OSError(number, os.strerror(number))
-    return ConnectionError(reason)

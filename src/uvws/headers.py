@@ -132,6 +132,17 @@ class _Pairs(ItemsView[str, str]):
         return isinstance(pair[0], str) and pair[1] in self._mapping.get_all(pair[0])
 
 
+def parse_headers(raw: bytes) -> Headers:
+    """Make headers of what C collected: names and values, each with a NUL behind it."""
+    fields = raw.decode("latin-1").split("\0")
+    return Headers(
+        [
+            (name, value.strip(" \t"))
+            for name, value in zip(fields[0:-1:2], fields[1::2], strict=True)
+        ]
+    )
+
+
 def encode_headers(
     headers: Mapping[str, str] | Iterable[tuple[str, str]],
     argument: str,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ._core import ffi, lib
-from .connection import Callbacks, Connection, address_of, parse_headers
+from .connection import Callbacks, Connection, address_of
 from .core import ERROR_SIZE, Core
 from .errors import TLSError
-from .headers import Headers
+from .headers import Headers, parse_headers
 from .options import TLSFiles
 from .responses import Request, encode_response
 from .sockets import bound_to, identity
