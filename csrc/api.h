@@ -164,6 +164,8 @@ typedef struct {
     const uvws_tunnel_options *tunnel; /* NULL: no proxy */
 } uvws_connect_options;
 
+/* Initialises OpenSSL's globals; again does nothing. Otherwise OpenSSL does so when first used. */
+void uvws_tls_init(void);
 int uvws_client_tls(uvws_context *context, const uvws_tls_pem *tls, char *error, size_t error_size);
 /* Makes a client connection in the state "connecting"; nothing is sent before uvws_connect(). */
 uvws_connection *uvws_client_new(uvws_context *context, double timeout, uint32_t *slot);

@@ -119,7 +119,7 @@ static bool open_lws(uvws_context *context, char *error, size_t error_size)
     void *loops[1] = {context};
     uvws_vhost_info(context, &info);
     info.foreign_loops = loops;
-    info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
+    /* Never LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT: see tls.c. */
     context->lws = create_lws(&info);
     if (!context->lws) {
         snprintf(error, error_size, "libwebsockets could not make a context");

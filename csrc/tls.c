@@ -6,6 +6,14 @@
  * the way ours do. The SNI callback is taken out, so that a listener always shows its own
  * certificate; and as what the Host header selects is the context's shared server vhost, which has
  * the same protocols, that does no harm.
+ *
+ * lws neither initialises OpenSSL's globals nor cleans them up: only a context with the option
+ * LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT does, and none of ours has it. So the end of a last context
+ * cannot take TLS away from the rest of the process, whatever a version of lws does there; and two
+ * threads that make their first context together cannot both have lws take the indices at which it
+ * keeps its data with OpenSSL's objects, the second time under those that are in use. Without the
+ * option these stay 0, the application's own index, on objects that nobody else has. On a vhost the
+ * same option means no more than that TLS is to be set up for it.
  */
 #include <arpa/inet.h>
 #include <openssl/err.h>
@@ -15,6 +23,11 @@
 #include <string.h>
 
 #include "uvws.h"
+
+void uvws_tls_init(void)
+{
+    OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS, NULL);
+}
 
 static bool complain(char *error, const char *what)
 {

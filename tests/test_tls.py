@@ -12,6 +12,7 @@ import websockets
 import uvws
 from support import Recorder, Runner, echo, loop_kinds
 from support.certificates import (
+    Certificate,
     ca_of,
     certificate,
     certificate_with_chain,
@@ -287,6 +288,22 @@ def test_a_refused_server_never_sees_a_connection(runner: Runner) -> None:
     assert seen.events == []
 
 
+@pytest.mark.parametrize(("name", "told"), [("localhost", "localhost"), ("127.0.0.1", None)])
+def test_the_server_is_told_the_name_that_is_wanted(
+    runner: Runner, websockets_server: Any, name: str, told: str | None
+) -> None:
+    names: list[str | None] = []
+    showing = server_context()
+    showing.sni_callback = lambda connection, wanted, context: names.append(wanted)
+
+    async def stay(peer: Any) -> None:
+        await peer.wait_closed()
+
+    uri = websockets_server(stay, ssl=showing).replace("127.0.0.1", name)
+    assert attempt(runner, uri).names == ["connect"]
+    assert names == [told]
+
+
 # Servers
 
 
@@ -451,6 +468,26 @@ def test_a_client_with_the_certificate_that_is_demanded_gets_in(runner: Runner) 
     )
     assert recorder.names == ["connect"]
     runner.run(seen.saw("connect"))
+
+
+def test_certificates_of_both_sides_may_be_given_by_path(runner: Runner, tmp_path: Path) -> None:
+    def written(name: str, content: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    def pair(name: str, made: Certificate) -> dict[str, Any]:
+        return {
+            "ssl_cert": written(f"{name}.pem", made.cert),
+            "ssl_key": str(written(f"{name}-key.pem", made.key)),
+        }
+
+    server = pair("server", certificate())
+    client = pair("client", certificate("client", by="second"))
+    listener = echo(runner, ssl_ca=written("second.pem", ca_of("second")), **server)
+    trusted = {"ssl_ca": str(written("first.pem", ca_of()))}
+    assert attempt(runner, url_of(listener), context={**trusted, **client}).names == ["connect"]
+    assert_refused(attempt(runner, url_of(listener), context=trusted))
 
 
 @pytest.mark.parametrize("by", ["nobody", "first"])

@@ -46,6 +46,7 @@ class Context:
         ssl_ca: PEM | None = None,
         proxy: str | None = None,
         proxy_port: int = 1080,
+        ssl_init: bool | None = None,
     ) -> None:
         """Create a context on a loop, which need not be running yet.
 
@@ -71,9 +72,13 @@ class Context:
             proxy: the proxy for every client connection over TCP, `""` for none, or None for what
                 the environment says at the time of each `connect`.
             proxy_port: TCP port of a proxy that is given without one.
+            ssl_init: False leaves OpenSSL's globals alone, for a process where another library
+                initialises them its own way; OpenSSL does so by itself where nobody has by the time
+                that TLS is used. None is True. They are never cleaned up before the process ends.
 
         Raises:
-            TypeError: `loop` is no loop, a certificate neither a path nor bytes, or `proxy` no str.
+            TypeError: `loop` is no loop, a certificate neither a path nor bytes, `proxy` no str, or
+                `ssl_init` no bool.
             ValueError: a certificate without a key, or the other way round, or a malformed proxy;
                 the message does not quote it.
             OSError: a file cannot be read.
@@ -82,7 +87,10 @@ class Context:
         self._core: Core | None = None
         self._tls = options.tls_files(ssl_cert, ssl_key, ssl_ca)
         self._proxy = ProxyOptions.checked(proxy, proxy_port)
+        initialise = options.flag("ssl_init", ssl_init, default=True)
         logs.apply()
+        if initialise:
+            lib.uvws_tls_init()
         core = Core(adapt(loop))
         core.context = weakref.ref(self)
         self._core = core

@@ -88,6 +88,15 @@ def initial_data(value: object) -> bytes:
         ) from None
 
 
+def flag(name: str, value: object, *, default: bool) -> bool:
+    """Return a bool, the default for None."""
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool or None, not {type(value).__name__}")
+    return value
+
+
 def message_limit(value: object) -> int:
     """Return `max_message_size` in bytes, 0 meaning no limit."""
     number = _integer("max_message_size", value)
