@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import logs
 from ._core import ffi, lib
 from .compression import Deflate, NegotiationError, check_answer, offer
 from .core import Core
@@ -56,6 +57,13 @@ class Connecting:
         """
         url = self._options.url
         nearest = self._options.proxy or url
+        if logs.enabled:
+            # Not the rest of the URL, nor headers or credentials: there are secrets in them.
+            scheme = "wss" if url.secure else "ws"
+            where = url.unix_path or f"{url.host} port {url.port}"
+            if nearest is not url:
+                where += f" through the proxy {nearest.host} port {nearest.port}"
+            logs.log.debug("%s: connecting by %s to %s", self._connection.label, scheme, where)
         if url.unix_path is not None or _is_address(nearest.host):
             self._addresses = [(nearest.host, nearest.port)]
             self.try_next()
@@ -91,6 +99,8 @@ class Connecting:
     def try_next(self) -> None:
         """Start an attempt at the next address; how it goes comes as an event."""
         address, port = self._addresses.pop(0)
+        if logs.enabled and self._options.url.unix_path is None:
+            logs.log.debug("%s: trying %s port %d", self._connection.label, address, port)
         struct, kept = self._struct(address, port)
         if lib.uvws_connect(self._c, struct) != lib.UVWS_OK:
             raise MemoryError

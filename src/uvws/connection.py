@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from . import options
+from . import logs, options
 from ._core import ffi, lib
 from .core import Core
 from .errors import ConnectionClosed, InvalidState, MessageTooBig, WrongThread
@@ -113,6 +113,11 @@ class Connection:
     def __repr__(self) -> str:
         state: object = self._state or _STATES.get(lib.uvws_state(self._c), "of another thread")
         return f"<uvws.Connection {state} at {id(self):#x}>"
+
+    @property
+    def label(self) -> str:
+        """What it is called in log lines, the same on every thread and in every state."""
+        return f"connection {id(self):#x}"
 
     # Sending
 
@@ -414,6 +419,8 @@ class Connection:
 
     def established(self, raw: bytes) -> None:
         """A client's handshake is done."""
+        if logs.enabled:
+            logs.log.debug("%s: connected", self.label)
         self._connecting = None
         self._peer_address = address_of(self._c)
         headers = parse_headers(raw)
@@ -486,6 +493,8 @@ class Connection:
 
     def message_too_big(self, limit: int) -> None:
         """A message over the limit came; C closes with 1009."""
+        if logs.enabled:
+            logs.log.debug("%s: message over the limit of %d bytes", self.label, limit)
         self.deliver = _ignore
         self._error(MessageTooBig(f"message exceeds max_message_size of {limit} bytes"))
 
@@ -501,6 +510,8 @@ class Connection:
 
     def ended(self, code: int, reason: bytes) -> None:
         """The network side is gone."""
+        if logs.enabled:
+            logs.log.debug("%s: closed with %d", self.label, code)
         self._forget(State.CLOSED)
         if self._callbacks.on_close is not None:
             self._callbacks.on_close(self, code, reason.decode("utf-8", "replace"))
@@ -509,6 +520,9 @@ class Connection:
         """One attempt to connect failed: try the next address, or report."""
         connecting = self._connecting
         if failure == lib.UVWS_FAILURE_NETWORK and connecting.has_more():
+            if logs.enabled:
+                error = _connect_error(failure, status, reason)
+                logs.log.debug("%s: attempt failed: %s", self.label, error)
             connecting.try_next()
             return
         error = connecting.failure or connect_error(failure, status, payload)
@@ -516,6 +530,8 @@ class Connection:
 
     def connect_failed(self, error: Exception) -> None:
         """The connection will not come about; `on_error` is all that is heard of it."""
+        if logs.enabled:
+            logs.log.debug("%s: failed: %s: %s", self.label, type(error).__name__, error)
         connecting, self._connecting = self._connecting, None
         connecting.cancel()
         lib.uvws_connect_abort(self._c)
@@ -524,6 +540,8 @@ class Connection:
 
     def context_closed(self, code: int) -> None:
         """The context is closing: the last callback."""
+        if logs.enabled:
+            logs.log.debug("%s: closed with its context", self.label)
         connecting, self._connecting = self._connecting, None
         self.deliver = _ignore
         self._peer_address = self._peer_address or address_of(self._c)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from . import logs
 from ._core import ffi, lib
 from .errors import InvalidState, WrongThread
 from .loops import LoopAdapter
@@ -72,6 +73,12 @@ class Core:
             adapter.detach()
             raise MemoryError(ffi.string(error).decode())
         _registered.add(self)
+        if logs.enabled:
+            logs.log.debug("%s: made on %s", self._label, type(adapter).__name__)
+
+    @property
+    def _label(self) -> str:
+        return f"context {id(self):#x}"
 
     def __del__(self) -> None:
         c = getattr(self, "c", ffi.NULL)
@@ -122,6 +129,8 @@ class Core:
         lib.uvws_context_close(self.c, loop_is_closed)
         self._pinned.clear()
         self._live_context = None
+        if logs.enabled:
+            logs.log.debug("%s: closed", self._label)
 
     def loop_closing(self) -> None:
         """The loop is closed under the context: an error of the user's, and survivable."""

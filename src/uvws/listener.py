@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import logs
 from ._core import ffi, lib
 from .connection import Callbacks, Connection, address_of
 from .core import ERROR_SIZE, Core
@@ -52,6 +53,17 @@ class Listener:
         core.open_listeners += 1
         core.listeners[self._slot] = self
         core.live_changed()
+        if logs.enabled:
+            scheme = "wss" if listen_options.tls.cert is not None else "ws"
+            logs.log.debug("%s: listening for %s on %s", self._label, scheme, self._place)
+
+    @property
+    def _label(self) -> str:
+        return f"listener {self._name!r}"
+
+    @property
+    def _place(self) -> str:
+        return self._unix_path or f"port {self._port}"
 
     def __repr__(self) -> str:
         state = "listening" if self._c is not None else "closed"
@@ -110,6 +122,8 @@ class Listener:
         if self._c is None:
             return
         c, self._c = self._c, None
+        if logs.enabled:
+            logs.log.debug("%s: closed", self._label)
         self._core.open_listeners -= 1
         lib.uvws_listener_close(c)
         self._remove_path()
@@ -145,6 +159,8 @@ class Listener:
         """A handshake is done; see core.py."""
         c = lib.uvws_connection_at(self._core.c, slot)
         connection = Connection(self._core, c, slot, self._options.callbacks)
+        if logs.enabled:
+            logs.log.debug("%s: accepted by %s", connection.label, self._label)
         if self._options.upgrades.need_asking:
             headers, answer = self._accepting.pop(slot)
             connection.connected(headers, answer.protocol)
