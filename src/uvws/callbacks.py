@@ -16,6 +16,9 @@ _WORDS = lib.UVWS_EVENT_WORDS
 # lws's LLL_ERR, LLL_WARN and LLL_NOTICE; the others are for debugging.
 _LEVELS = {1: logging.ERROR, 2: logging.WARNING, 4: logging.INFO}
 
+# A peer's words may be in a line, and are not to make it look like two.
+_CONTROL_CHARACTERS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+
 _library_log = logging.getLogger("uvws.lws")
 
 
@@ -87,5 +90,5 @@ def uvws_py_released(handle: Any) -> None:
 @ffi.def_extern()  # type: ignore[untyped-decorator]
 def uvws_py_log(level: int, line: Any, size: int) -> None:
     """Log a line of libwebsockets."""
-    text = ffi.buffer(line, size)[:].decode("utf-8", "replace")
+    text = ffi.buffer(line, size)[:].decode("utf-8", "replace").translate(_CONTROL_CHARACTERS)
     _library_log.log(_LEVELS.get(level, logging.DEBUG), "%s", text)

@@ -21,7 +21,7 @@ enabled = False
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finaliser may make a context while it is held
 _decided = False  # set_debug was called: the environment does not count any more
 _own_level = False  # the level of `log` is ours to take back
 

@@ -59,6 +59,8 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_what_cannot_become_a_request_is_refused_before_its_end",
         "test_what_does_not_ask_for_a_websocket_is_told_to_upgrade",
         "test_without_upgrade_or_connection_it_is_a_plain_request",
+        "test_libwebsockets_tells_of_the_handshake",
+        "test_the_lines_of_several_threads_stay_whole",
     }
 )
 
