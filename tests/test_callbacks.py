@@ -462,6 +462,19 @@ def test_an_exception_does_not_keep_the_connection_alive_in_uvws(runner: Runner)
     assert connection() is None
 
 
+def test_a_message_can_be_sent_to_every_connection_of_a_context(runner: Runner) -> None:
+    context, others = runner.context(), runner.context()
+    listener = context.listen(host="127.0.0.1")
+    recorders = [Recorder() for _ in range(5)]
+    for recorder in recorders:
+        others.connect(url_of(listener), **recorder.callbacks)
+    runner.run(lambda: len(context.connections) == len(recorders))
+    for connection in context.connections:
+        connection.send("broadcast!")
+    runner.run(lambda: all(recorder.messages for recorder in recorders))
+    assert [recorder.messages for recorder in recorders] == [["broadcast!"]] * len(recorders)
+
+
 def test_the_connections_of_a_context_are_those_that_are_open(runner: Runner) -> None:
     context = runner.context()
     recorder = Recorder()

@@ -609,6 +609,14 @@ def test_the_limit_counts_each_message_by_itself(runner: Runner, side: str) -> N
 
 
 @by_side
+def test_a_limit_of_0_is_none(runner: Runner, side: str) -> None:
+    peer, recorder = against_a_raw_peer(runner, side, max_message_size=0)
+    send_in_pieces(peer, binary(MIB), 3)
+    runner.run(recorder.saw("message"))
+    assert recorder.messages == [binary(MIB)]
+
+
+@by_side
 def test_the_limit_does_not_hold_for_what_is_sent(runner: Runner, side: str) -> None:
     peer, recorder = against_a_raw_peer(runner, side, max_message_size=10)
     recorder.connection.send("x" * 1000)

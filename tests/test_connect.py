@@ -149,6 +149,41 @@ def test_headers_that_are_too_many_are_an_error_and_not_a_hang(runner: Runner) -
     assert isinstance(error, (uvws.Error, OSError))
 
 
+# Headers by name
+
+
+@pytest.mark.parametrize(
+    "name", ["Set-Cookie", "Content-Type", "Server", "Location", "WWW-Authenticate"]
+)
+def test_a_response_header_is_found_under_its_name(runner: Runner, name: str) -> None:
+    server = RawServer(runner)
+    recorder = Recorder()
+    runner.context().connect(server.url, **recorder.callbacks)
+    server.accept_websocket(f"{name}: the value\r\n")
+    runner.run(recorder.saw("connect"))
+    assert recorder.events[0][1][name] == "the value"
+
+
+@pytest.mark.parametrize(
+    "name", ["Host", "Origin", "Cookie", "Authorization", "User-Agent", "X-Forwarded-For"]
+)
+def test_a_request_header_is_found_under_its_name(runner: Runner, name: str) -> None:
+    requests = Recorder()
+    listener = runner.context().listen(host="127.0.0.1", **requests.callbacks)
+    runner.context().connect(url_of(listener), headers={name: "the value"})
+    runner.run(requests.saw("connect"))
+    assert requests.events[0][1][name] == "the value"
+
+
+def test_the_subprotocols_offered_are_in_the_request_headers(runner: Runner) -> None:
+    requests = Recorder()
+    listener = runner.context().listen(host="127.0.0.1", **requests.callbacks)
+    runner.context().connect(url_of(listener), protocol=["one", "two"])
+    runner.run(requests.saw("connect"))
+    offered = requests.events[0][1].get_all("Sec-WebSocket-Protocol")
+    assert [name.strip() for value in offered for name in value.split(",")] == ["one", "two"]
+
+
 # Where to
 
 

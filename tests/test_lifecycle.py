@@ -221,6 +221,57 @@ def test_sending_before_the_connection_is_open_says_that_it_is_not_open(runner: 
             send(data)
 
 
+def test_the_stash_is_a_dict_of_the_connections_own(runner: Runner) -> None:
+    context = runner.context()
+    listener = context.listen(host="127.0.0.1")
+    one, two = (context.connect(url_of(listener)) for _ in range(2))
+    assert one.stash == {}
+    one.stash["user"] = 42
+    assert one.stash is one.stash
+    assert one.stash == {"user": 42}
+    assert two.stash == {}
+
+
+def test_the_stash_is_the_same_in_every_callback(runner: Runner) -> None:
+    seen = []
+
+    def note(connection: Any, *_arguments: object) -> None:
+        seen.append(connection.stash.setdefault("number", len(seen)))
+
+    connection, client, _server = _connected(runner, on_connect=note, on_close=note)
+    connection.close()
+    runner.run(client.saw("close"))
+    assert seen == [0, 0]
+
+
+def test_the_predicates_follow_the_state(runner: Runner) -> None:
+    listener = echo(runner)
+    context = runner.context()
+    recorder = Recorder()
+    connection = context.connect(url_of(listener), **recorder.callbacks)
+    seen = []
+
+    def note() -> None:
+        seen.append((str(connection.state), connection.is_connecting, connection.is_connected))
+
+    note()
+    runner.run(recorder.saw("connect"))
+    note()
+    connection.close()
+    note()
+    runner.run(recorder.saw("close"))
+    note()
+    context.close()
+    note()
+    assert seen == [
+        ("connecting", True, False),
+        ("connected", False, True),
+        ("closing", False, False),
+        ("closed", False, False),
+        ("destroyed", False, False),
+    ]
+
+
 @pytest.mark.parametrize("end", ["close", "context"])
 def test_a_dead_connection_can_still_be_asked_and_closed(runner: Runner, end: str) -> None:
     connection, client, _server = _connected(runner)
