@@ -18,7 +18,7 @@ from support import Recorder, Runner, loop_kinds, time_limit, url_of
 from support.certificates import ca_of, certificate
 from support.pairs import Pair
 from support.patches import is_patched
-from support.wire import RawServer, upgrade_response
+from support.wire import RawServer, dial, upgrade_response
 from uvws import logs
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO) uvws(\.lws)?: .+")
@@ -231,6 +231,25 @@ def test_a_refusal_is_told_without_what_the_server_wrote(
     runner.run(recorder.saw("error"))
     assert any("HandshakeError" in line for line in ours(debugging))
     assert "sesame" not in debugging.text.lower()
+
+
+def test_what_a_listener_refuses_and_answers_is_told(
+    runner: Runner, debugging: pytest.LogCaptureFixture
+) -> None:
+    listener = runner.context().listen(
+        host="127.0.0.1",
+        on_handshake=lambda headers: uvws.Reject(401, {"WWW-Authenticate": "Sesame"}, "sesame"),
+        on_request=lambda request: uvws.Response(404, {}, "sesame"),
+    )
+    recorder = Recorder()
+    runner.context().connect(url_of(listener), **recorder.callbacks)
+    runner.run(recorder.saw("error"))
+    peer = dial(runner, listener)
+    peer.send(b"GET /sesame HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    runner.run(peer.has_head)
+    assert "listener 'server': handshake refused with 401" in ours(debugging)
+    assert "listener 'server': request answered with 404" in ours(debugging)
+    assert "sesame" not in "".join(ours(debugging)).lower()
 
 
 # On and off

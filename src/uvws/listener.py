@@ -139,6 +139,8 @@ class Listener:
             accept(c, answer, self._options.upgrades.compression)
             self._accepting[slot] = headers, answer
             return True
+        if logs.enabled:
+            logs.log.debug("%s: handshake refused with %s", self._label, _status(answer))
         lib.uvws_respond(c, answer, len(answer))
         return False
 
@@ -153,6 +155,8 @@ class Listener:
             peer_address=address_of(c),
         )
         response = encode_response(request, self._options.on_request, self._core.report)
+        if logs.enabled:
+            logs.log.debug("%s: request answered with %s", self._label, _status(response))
         lib.uvws_respond(c, response, len(response))
 
     def accepted(self, slot: int, raw: bytes) -> None:
@@ -179,3 +183,8 @@ class Listener:
         if path is not None and self._unix_file and identity(path) == self._unix_file:
             with contextlib.suppress(OSError):
                 Path(path).unlink()
+
+
+def _status(response: bytes) -> str:
+    """Return the status code of a response that we wrote."""
+    return response.split(b" ", 2)[1].decode()

@@ -34,6 +34,9 @@ def set_debug(on: bool = True) -> None:
     off. Where the application has not configured logging, the lines go to stderr. `UVWS_DEBUG=1` in
     the environment does the same from the first context on. Any thread may call this at any time.
 
+    Our lines tell of hosts, ports, status and close codes only; those of libwebsockets may tell of
+    paths that were asked for as well.
+
     Args:
         on: whether to.
     """
