@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import ssl
 import stat
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,9 @@ def _hand_over(core: Core, fd: int, adopt_options: AdoptOptions) -> Connection:
 
 
 def _descriptor(sock: Any) -> int:
-    if isinstance(sock, ssl.SSLSocket):
+    # Not imported here: that would initialise OpenSSL, and there are Pythons without it.
+    ssl = sys.modules.get("ssl")
+    if ssl is not None and isinstance(sock, ssl.SSLSocket):
         raise TypeError("sock must be a plain socket; TLS that Python handles cannot be adopted")
     fileno = getattr(sock, "fileno", None)
     if not callable(fileno):
