@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import textwrap
@@ -18,7 +19,7 @@ from support import Recorder, Runner, loop_kinds, time_limit, url_of
 from support.certificates import ca_of, certificate
 from support.pairs import Pair
 from support.patches import is_patched
-from support.wire import RawServer, dial, upgrade_response
+from support.wire import RawServer, dial, upgrade_request, upgrade_response
 from uvws import logs
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO) uvws(\.lws)?: .+")
@@ -172,6 +173,16 @@ def test_a_unix_socket_is_told(
     runner.run(recorder.saw("connect"))
     assert f"listener 'server': listening for ws on {path}" in ours(debugging)
     assert f"connection: connecting by ws to {path}" in ours(debugging)
+
+
+def test_an_adopted_socket_is_told(runner: Runner, debugging: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder()
+    ours_end, theirs = socket.socketpair()
+    with theirs:
+        runner.context().adopt(ours_end, initial_data=upgrade_request(), **recorder.callbacks)
+        runner.run(recorder.saw("connect"))
+    told = [line for line in ours(debugging) if line.startswith("connection: ")]
+    assert told == ["connection: adopting a socket", "connection: adopted, connected"]
 
 
 def test_the_end_of_a_listener_and_of_a_context_is_told(

@@ -428,6 +428,8 @@ class Connection:
 
     def start_adopting(self, adopting: Any) -> None:
         """Be connecting over a socket that is there."""
+        if logs.enabled:
+            logs.log.debug("%s: adopting a socket", self.label)
         self._connecting = adopting
 
     def call_at_end(self, on_end: Callable[[], object]) -> None:
@@ -441,6 +443,8 @@ class Connection:
 
     def adopted(self) -> None:
         """The handshake over an adopted socket is done."""
+        if logs.enabled:
+            logs.log.debug("%s: adopted, connected", self.label)
         self._connecting = None
         self.connected(None, None)
 
