@@ -263,6 +263,18 @@ def test_what_a_listener_refuses_and_answers_is_told(
     assert "sesame" not in "".join(ours(debugging)).lower()
 
 
+def test_a_proxy_is_told_without_its_password(
+    runner: Runner, debugging: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder()
+    context = runner.context(proxy="http://ali:sesame@127.0.0.1:1")
+    context.connect("ws://somewhere.test/", **recorder.callbacks)
+    runner.run(recorder.saw("error"))
+    where = "somewhere.test port 80 through the proxy 127.0.0.1 port 1"
+    assert f"connection: connecting by ws to {where}" in ours(debugging)
+    assert "sesame" not in debugging.text
+
+
 # On and off
 
 
@@ -433,6 +445,12 @@ def test_the_program_overrules_the_environment(when: str) -> None:
     lines = stderr_of(body, UVWS_DEBUG="1")
     rest = lines[lines.index("off") + 1 :] if when == "after" else lines
     assert rest == []
+
+
+def test_passwords_of_proxies_in_the_environment_are_not_told() -> None:
+    proxy = "ali:sesame@127.0.0.1:1"
+    variables = {"socks_proxy": proxy, "http_proxy": f"http://{proxy}", "no_proxy": "127.0.0.1"}
+    assert count(stderr_of("asyncio.run(talk())", UVWS_DEBUG="1", **variables), "sesame") == 0
 
 
 def test_nothing_is_set_up_by_the_import() -> None:
