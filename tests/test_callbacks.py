@@ -77,6 +77,17 @@ def test_the_connections_of_a_listener_are_told_apart(runner: Runner) -> None:
     assert len({id(connection) for connection in server.connections}) == 5
 
 
+def test_pongs_are_heard_where_messages_are_not(runner: Runner) -> None:
+    pongs: list[bytes] = []
+    runner.context().connect(
+        url_of(echo(runner)),
+        on_connect=lambda connection, headers: connection.send_ping(b"there?"),
+        on_pong=lambda connection, payload: pongs.append(payload),
+    )
+    runner.run(lambda: pongs)
+    assert pongs == [b"there?"]
+
+
 def test_no_callback_is_called_from_within_connect_or_listen(runner: Runner) -> None:
     recorder = Recorder()
     context = runner.context()

@@ -61,7 +61,11 @@ class Callbacks:
 
 
 def _ignore(_connection: Connection, _data: object) -> None:
-    """Deliver to nobody."""
+    """Deliver to nobody any more."""
+
+
+def _not_wanted(_connection: Connection, _data: object) -> None:
+    """Stand in for `on_message` where there is none."""
 
 
 def _hold(connection: Connection, data: object) -> None:
@@ -106,7 +110,7 @@ class Connection:
         self._paused = False
         # What was read before a pause took effect, each with whether it is a message.
         self._held: deque[tuple[Callable[[], None], bool]] | None = None
-        self.deliver: Callable[[Connection, Any], object] = callbacks.on_message or _ignore
+        self.deliver: Callable[[Connection, Any], object] = callbacks.on_message or _not_wanted
         core.connections[slot] = self
         core.live_changed()
 
@@ -477,7 +481,7 @@ class Connection:
         if self._held is not None and not self._paused:
             self._held = None
             if self.deliver is _hold:
-                self.deliver = self._callbacks.on_message or _ignore
+                self.deliver = self._callbacks.on_message or _not_wanted
 
     def deliver_held(self, data: object) -> None:
         """Deliver a message that was held back."""
