@@ -529,7 +529,7 @@ class Connection:
         connecting = self._connecting
         if failure == lib.UVWS_FAILURE_NETWORK and connecting.has_more():
             if logs.enabled:
-                error = _connect_error(failure, status, reason)
+                error = connect_error(failure, status, payload)
                 logs.log.debug("%s: attempt failed: %s", self.label, error)
             connecting.try_next()
             return
