@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .certificates import ca_of, certificate
 from .helpers import url_of
 from .recorder import Recorder
 from .runners import Runner
+from .wire import RawPeer, RawServer, dial_websocket
 
 SIDES = ("server", "client")
 
@@ -65,3 +67,33 @@ class Pair:
     def sender(self, side: str) -> tuple[Any, Recorder]:
         """Return the connection of one side, and what the other one is told."""
         return self.connection(side), self.recorder("server" if side == "client" else "client")
+
+
+def raw_pair(runner: Runner, side: str, **options: Any) -> tuple[RawPeer, Recorder]:
+    """Connect uvws, which is the server or the client, with a plain socket.
+
+    Args:
+        side: which one uvws is.
+        options: more for listen() or connect(); callbacks are called behind the recorder.
+    """
+    hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
+    recorder = Recorder(**hooks)
+    if side == "server":
+        listener = runner.context().listen(host="127.0.0.1", **options, **recorder.callbacks)
+        peer = dial_websocket(runner, listener)
+    else:
+        server = RawServer(runner)
+        runner.context().connect(server.url, **options, **recorder.callbacks)
+        peer = server.accept_websocket()
+    runner.run(recorder.saw("connect"))
+    return peer, recorder
+
+
+def secure(runner: Runner, is_secure: bool) -> dict[str, Any]:
+    """Return what makes a Pair speak TLS, or nothing."""
+    if not is_secure:
+        return {}
+    return {
+        "context": runner.context(ssl_ca=ca_of()),
+        "listen": certificate().server_options,
+    }
