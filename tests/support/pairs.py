@@ -74,16 +74,18 @@ def raw_pair(runner: Runner, side: str, **options: Any) -> tuple[RawPeer, Record
 
     Args:
         side: which one uvws is.
-        options: more for listen() or connect(); callbacks are called behind the recorder.
+        options: more for listen() or connect(); callbacks are called behind the recorder. A
+            `context` is used instead of a new one.
     """
+    context = options.pop("context", None) or runner.context()
     hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
     recorder = Recorder(**hooks)
     if side == "server":
-        listener = runner.context().listen(host="127.0.0.1", **options, **recorder.callbacks)
+        listener = context.listen(host="127.0.0.1", **options, **recorder.callbacks)
         peer = dial_websocket(runner, listener)
     else:
         server = RawServer(runner)
-        runner.context().connect(server.url, **options, **recorder.callbacks)
+        context.connect(server.url, **options, **recorder.callbacks)
         peer = server.accept_websocket()
     runner.run(recorder.saw("connect"))
     return peer, recorder
