@@ -10,7 +10,7 @@ import websockets
 
 import uvws
 from support import Recorder, Runner, url_of
-from support.pairs import SIDES, Pair, raw_pair, secure
+from support.pairs import SIDES, WAYS, Pair, over, raw_pair
 from support.payloads import binary, text
 from support.wire import (
     BINARY,
@@ -27,6 +27,7 @@ from support.wire import (
 MIB = 1 << 20
 
 by_side = pytest.mark.parametrize("side", SIDES)
+by_way = pytest.mark.parametrize("way", WAYS)
 
 # Every way to send a whole message; the last two are not copied at send time.
 WHOLE: dict[str, Callable[[Any], object]] = {
@@ -49,11 +50,9 @@ def sent_by(peer: RawPeer) -> list[tuple[int, bytes, bool]]:
 
 
 @by_side
-@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
-def test_the_fragments_of_a_text_arrive_as_one_message(
-    runner: Runner, side: str, is_secure: bool
-) -> None:
-    connection, receiver = Pair(runner, **secure(runner, is_secure)).sender(side)
+@by_way
+def test_the_fragments_of_a_text_arrive_as_one_message(runner: Runner, side: str, way: str) -> None:
+    connection, receiver = Pair(runner, **over(runner, way)).sender(side)
     for part in ("part one, ", "ein zweiter: ü, "):
         connection.send_fragment(part, final=False)
     connection.send_fragment("the end")
@@ -149,10 +148,10 @@ def test_one_message_in_fragments_may_follow_the_other(runner: Runner, side: str
 
 
 @by_side
-@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
-def test_large_fragments_arrive_whole(runner: Runner, side: str, is_secure: bool) -> None:
+@by_way
+def test_large_fragments_arrive_whole(runner: Runner, side: str, way: str) -> None:
     parts = [binary(size) for size in (65_535, 3 * MIB, 0, 65_536, 5 * MIB)]
-    connection, receiver = Pair(runner, **secure(runner, is_secure)).sender(side)
+    connection, receiver = Pair(runner, **over(runner, way)).sender(side)
     for part in parts:
         connection.send_fragment(part, binary=True, final=False)
     connection.send_fragment(b"", binary=True)

@@ -12,7 +12,7 @@ import pytest
 
 import uvws
 from support import Recorder, Runner, loop_kinds, measures_memory, url_of
-from support.pairs import SIDES, Pair, raw_pair, secure
+from support.pairs import SIDES, WAYS, Pair, over, raw_pair
 from support.payloads import binary
 from support.wire import (
     CLOSE,
@@ -32,18 +32,18 @@ MASK = b"\x01\x02\x03\x04"
 A_WHILE = 0.1  # seconds in which what is not held back would have come
 
 by_side = pytest.mark.parametrize("side", SIDES)
-by_security = pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+by_way = pytest.mark.parametrize("way", WAYS)
 
 
 def paused_pair(
-    runner: Runner, side: str, *, is_secure: bool = False, **options: Any
+    runner: Runner, side: str, *, way: str = "plain", **options: Any
 ) -> tuple[Any, Recorder, Any, Recorder]:
     """Connect two ends and pause one.
 
     Returns:
         The paused end with what it is told, and the other one with what that is told.
     """
-    pair = Pair(runner, **secure(runner, is_secure), **options)
+    pair = Pair(runner, **over(runner, way), **options)
     paused = pair.connection(side)
     paused.pause_recv()
     other = "client" if side == "server" else "server"
@@ -94,21 +94,21 @@ def assert_idle(runner: Runner) -> None:
 
 
 @by_side
-@by_security
-def test_nothing_is_delivered_while_paused(runner: Runner, side: str, is_secure: bool) -> None:
-    _, recorder, other, _ = paused_pair(runner, side, is_secure=is_secure)
+@by_way
+def test_nothing_is_delivered_while_paused(runner: Runner, side: str, way: str) -> None:
+    _, recorder, other, _ = paused_pair(runner, side, way=way)
     other.send("held")
     runner.run_for(A_WHILE)
     assert recorder.names == ["connect"]
 
 
 @by_side
-@by_security
+@by_way
 def test_what_was_held_back_comes_in_order_after_resuming(
-    runner: Runner, side: str, is_secure: bool
+    runner: Runner, side: str, way: str
 ) -> None:
     messages = [f"{number}" * (number * 37 % 500) for number in range(1000)]
-    paused, recorder, other, _ = paused_pair(runner, side, is_secure=is_secure)
+    paused, recorder, other, _ = paused_pair(runner, side, way=way)
     for message in messages:
         other.send(message)
     runner.run_for(A_WHILE)
@@ -118,12 +118,12 @@ def test_what_was_held_back_comes_in_order_after_resuming(
 
 
 @by_side
-@by_security
+@by_way
 @pytest.mark.parametrize("size", [70_000, 5 * MIB])
 def test_a_large_message_is_delivered_whole_after_resuming(
-    runner: Runner, side: str, is_secure: bool, size: int
+    runner: Runner, side: str, way: str, size: int
 ) -> None:
-    paused, recorder, other, _ = paused_pair(runner, side, is_secure=is_secure)
+    paused, recorder, other, _ = paused_pair(runner, side, way=way)
     other.send(binary(size))
     runner.run_for(A_WHILE)
     paused.resume_recv()
@@ -132,11 +132,9 @@ def test_a_large_message_is_delivered_whole_after_resuming(
 
 
 @by_side
-@by_security
-def test_pausing_in_the_midst_of_a_large_message(
-    runner: Runner, side: str, is_secure: bool
-) -> None:
-    pair = Pair(runner, **secure(runner, is_secure))
+@by_way
+def test_pausing_in_the_midst_of_a_large_message(runner: Runner, side: str, way: str) -> None:
+    pair = Pair(runner, **over(runner, way))
     other = pair.connection("client" if side == "server" else "server")
     other.send(binary(20 * MIB))
     runner.run(lambda: other.send_queue_size < 15 * MIB)
@@ -168,9 +166,9 @@ def test_pausing_and_resuming_at_once_changes_nothing(runner: Runner, side: str)
 
 
 @by_side
-@by_security
+@by_way
 def test_pausing_and_resuming_time_and_again_loses_nothing(
-    runner: Runner, side: str, is_secure: bool
+    runner: Runner, side: str, way: str
 ) -> None:
     count = 400
     messages = [f"{number}:".ljust(number * 911 % 30_000, "x") for number in range(count)]
@@ -180,7 +178,7 @@ def test_pausing_and_resuming_time_and_again_loses_nothing(
         runner.call_later(0, connection.resume_recv)
 
     recorder = Recorder(on_message=pause_for_a_moment)
-    pair = Pair(runner, **secure(runner, is_secure), **{side: recorder})
+    pair = Pair(runner, **over(runner, way), **{side: recorder})
     other = pair.connection("client" if side == "server" else "server")
     for message in messages:
         other.send(message)
@@ -375,10 +373,10 @@ def test_pongs_are_held_in_order_with_messages(runner: Runner, side: str) -> Non
 
 
 @by_side
-@by_security
-def test_pausing_in_on_connect(runner: Runner, side: str, is_secure: bool) -> None:
+@by_way
+def test_pausing_in_on_connect(runner: Runner, side: str, way: str) -> None:
     recorder = Recorder(on_connect=lambda connection, _: connection.pause_recv())
-    pair = Pair(runner, **secure(runner, is_secure), **{side: recorder})
+    pair = Pair(runner, **over(runner, way), **{side: recorder})
     pair.connection("client" if side == "server" else "server").send("held")
     runner.run_for(A_WHILE)
     assert recorder.names == ["connect"]
@@ -480,11 +478,11 @@ def test_a_callback_that_runs_the_loop_gets_nothing_of_what_is_held(
 
 
 @by_side
-@by_security
-def test_the_queue_of_a_sender_stops_shrinking(runner: Runner, side: str, is_secure: bool) -> None:
-    paused, recorder, other, _ = paused_pair(runner, side, is_secure=is_secure)
+@by_way
+def test_the_queue_of_a_sender_stops_shrinking(runner: Runner, side: str, way: str) -> None:
+    paused, recorder, other, _ = paused_pair(runner, side, way=way)
     for _ in range(64):
-        other.send(bytes(MIB))
+        other.send(binary(MIB))
     runner.run(lambda: other.send_queue_size < 64 * MIB)
     runner.run_for(A_WHILE)
     left = other.send_queue_size
@@ -497,22 +495,20 @@ def test_the_queue_of_a_sender_stops_shrinking(runner: Runner, side: str, is_sec
 
 
 @by_side
-@by_security
-def test_a_paused_connection_costs_no_time(runner: Runner, side: str, is_secure: bool) -> None:
-    _, _, other, _ = paused_pair(runner, side, is_secure=is_secure)
+@by_way
+def test_a_paused_connection_costs_no_time(runner: Runner, side: str, way: str) -> None:
+    _, _, other, _ = paused_pair(runner, side, way=way)
     for _ in range(32):
-        other.send(bytes(MIB))
+        other.send(binary(MIB))
     assert_idle(runner)
 
 
 @by_side
-@by_security
-def test_a_burst_that_is_held_back_costs_no_time(
-    runner: Runner, side: str, is_secure: bool
-) -> None:
+@by_way
+def test_a_burst_that_is_held_back_costs_no_time(runner: Runner, side: str, way: str) -> None:
     # Of the first records some are decrypted already when the first message pauses.
     recorder = Recorder(on_message=lambda connection, _: connection.pause_recv())
-    pair = Pair(runner, **secure(runner, is_secure), **{side: recorder})
+    pair = Pair(runner, **over(runner, way), **{side: recorder})
     other = pair.connection("client" if side == "server" else "server")
     for number in range(5000):
         other.send(bytes(number))
@@ -575,11 +571,11 @@ def test_closing_ends_the_pause(runner: Runner, side: str) -> None:
 
 
 @by_side
-@by_security
-def test_closing_while_a_lot_waits_to_be_read(runner: Runner, side: str, is_secure: bool) -> None:
-    paused, recorder, other, other_recorder = paused_pair(runner, side, is_secure=is_secure)
+@by_way
+def test_closing_while_a_lot_waits_to_be_read(runner: Runner, side: str, way: str) -> None:
+    paused, recorder, other, other_recorder = paused_pair(runner, side, way=way)
     for _ in range(32):
-        other.send(bytes(MIB))
+        other.send(binary(MIB))
     runner.run_for(A_WHILE)
     paused.close(4000)
     runner.run(recorder.saw("close"), timeout=20)
@@ -688,9 +684,9 @@ def test_closing_the_context_in_a_message_that_was_held(runner: Runner, side: st
 
 
 @by_side
-@by_security
-def test_a_close_frame_is_heard_after_resuming(runner: Runner, side: str, is_secure: bool) -> None:
-    paused, recorder, other, _ = paused_pair(runner, side, is_secure=is_secure)
+@by_way
+def test_a_close_frame_is_heard_after_resuming(runner: Runner, side: str, way: str) -> None:
+    paused, recorder, other, _ = paused_pair(runner, side, way=way)
     other.send("last words")
     other.close(4001, "bye")
     runner.run_for(A_WHILE)

@@ -9,7 +9,7 @@ import websockets
 
 import uvws
 from support import Recorder, Runner, url_of
-from support.pairs import SIDES, Pair, raw_pair, secure
+from support.pairs import SIDES, Pair, over, raw_pair
 from support.payloads import binary
 from support.wire import BINARY, CONTINUATION, PING, PONG, TEXT, frame
 
@@ -54,7 +54,7 @@ def test_an_empty_ping_is_answered_with_an_empty_pong(
 
 @by_side
 def test_pings_work_over_tls(runner: Runner, side: str) -> None:
-    pair = Pair(runner, **secure(runner, is_secure=True))
+    pair = Pair(runner, **over(runner, "TLS"))
     pair.connection(side).send_ping(b"secret")
     runner.run(pair.recorder(side).saw("pong"))
     assert pair.recorder(side).events[-1] == ("pong", b"secret")

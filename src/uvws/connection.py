@@ -115,7 +115,10 @@ class Connection:
         core.live_changed()
 
     def __repr__(self) -> str:
-        state: object = self._state or _STATES.get(lib.uvws_state(self._c), "of another thread")
+        try:
+            state: object = self.state
+        except WrongThread:
+            state = "of another thread"
         return f"<uvws.Connection {state} at {id(self):#x}>"
 
     @property
@@ -158,7 +161,7 @@ class Connection:
         elif isinstance(data, str):
             self.send_text(data)
         else:
-            self.send_binary(data)
+            self._send(_BINARY, _bytes("data", data))
 
     def send_text(self, data: str) -> None:
         """Send a text message.
@@ -180,9 +183,7 @@ class Connection:
             uvws.ConnectionClosed: the connection is not open.
             uvws.WrongThread: this is not the loop's thread.
         """
-        if not isinstance(data, bytes):
-            data = _bytes("data", data)
-        self._send(_BINARY, data)
+        self._send(_BINARY, _bytes("data", data, "bytes-like"))
 
     def send_fragment(
         self,
@@ -600,13 +601,13 @@ def address_of(c: Any) -> str | None:
 
 
 def _payload(argument: str, data: object) -> bytes:
-    return data.encode() if isinstance(data, str) else _bytes(argument, data)
+    return str.encode(data) if isinstance(data, str) else _bytes(argument, data)
 
 
-def _bytes(argument: str, data: object) -> bytes:
+def _bytes(argument: str, data: object, allowed: str = "str or bytes-like") -> bytes:
+    if isinstance(data, bytes):
+        return data
     try:
         return bytes(memoryview(data))  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(
-            f"{argument} must be str or bytes-like, not {type(data).__name__}"
-        ) from None
+        raise TypeError(f"{argument} must be {allowed}, not {type(data).__name__}") from None

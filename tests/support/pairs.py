@@ -75,27 +75,33 @@ def raw_pair(runner: Runner, side: str, **options: Any) -> tuple[RawPeer, Record
     Args:
         side: which one uvws is.
         options: more for listen() or connect(); callbacks are called behind the recorder. A
-            `context` is used instead of a new one.
+            `context` is used instead of a new one, a `protocol` is agreed on.
     """
     context = options.pop("context", None) or runner.context()
     hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
     recorder = Recorder(**hooks)
+    protocol = options.get("protocol")
+    headers = f"Sec-WebSocket-Protocol: {protocol}\r\n" if protocol else ""
     if side == "server":
         listener = context.listen(host="127.0.0.1", **options, **recorder.callbacks)
-        peer = dial_websocket(runner, listener)
+        peer = dial_websocket(runner, listener, headers=headers)
     else:
         server = RawServer(runner)
         context.connect(server.url, **options, **recorder.callbacks)
-        peer = server.accept_websocket()
+        peer = server.accept_websocket(headers)
     runner.run(recorder.saw("connect"))
     return peer, recorder
 
 
-def secure(runner: Runner, is_secure: bool) -> dict[str, Any]:
-    """Return what makes a Pair speak TLS, or nothing."""
-    if not is_secure:
-        return {}
-    return {
-        "context": runner.context(ssl_ca=ca_of()),
-        "listen": certificate().server_options,
-    }
+WAYS = ("plain", "TLS", "deflate")
+
+
+def over(runner: Runner, way: str) -> dict[str, Any]:
+    """Return what makes a Pair talk plainly, over TLS, or with compression."""
+    if way == "TLS":
+        return {
+            "context": runner.context(ssl_ca=ca_of()),
+            "listen": certificate().server_options,
+        }
+    compression = "deflate" if way == "deflate" else None
+    return {"listen": {"compression": compression}, "connect": {"compression": compression}}

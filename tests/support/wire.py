@@ -303,10 +303,10 @@ def dial(runner: Runner, listener: Any, *, receive_buffer: int = 0, host: str = 
     return peer
 
 
-def dial_websocket(runner: Runner, listener: Any, **options: Any) -> RawPeer:
+def dial_websocket(runner: Runner, listener: Any, *, headers: str = "", **options: Any) -> RawPeer:
     """Connect a plain socket to a listener and do the opening handshake."""
     peer = dial(runner, listener, **options)
-    peer.send(upgrade_request())
+    peer.send(upgrade_request(headers=headers))
     runner.run(peer.has_head)
     head = peer.take_head()
     assert head.startswith(b"HTTP/1.1 101 "), head
