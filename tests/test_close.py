@@ -247,6 +247,26 @@ def test_a_peer_may_close_while_a_large_message_is_on_its_way(runner: Runner, si
     assert [each.opcode for each in peer.frames()] in ([], [BINARY, CLOSE])
 
 
+@by_side
+def test_a_peer_that_closes_behind_a_full_socket_is_answered(runner: Runner, side: str) -> None:
+    peer, recorder = against_a_raw_peer(runner, side)
+    connection = recorder.connection
+    peer.pause()
+    for _ in range(2000):
+        connection.send(b"x" * 10_000)
+    runner.run(lambda: 0 < connection.send_queue_size < 2000 * 10_000)
+    runner.run_for(0.05)
+    peer.send_frame(CLOSE, close_payload(4000, "stop"))
+    runner.run(lambda: connection.state == "closing")
+    peer.resume()
+    runner.run(lambda: peer.is_ended or peer.saw_close(), timeout=10)
+    assert peer.frames()[-1].opcode == CLOSE
+    assert {each.payload for each in peer.frames()[:-1]} == {b"x" * 10_000}
+    peer.finish()
+    runner.run(recorder.saw("close"))
+    assert recorder.events[-1] == ("close", 4000, "stop")
+
+
 # Closing when there is nothing to close
 
 
