@@ -429,7 +429,7 @@ class Connection:
         self._connecting = None
         self._peer_address = address_of(self._c)
         headers = parse_headers(raw)
-        self.connected(headers, headers.get("Sec-WebSocket-Protocol"))
+        self.connected(headers, headers.get("Sec-WebSocket-Protocol") or None)
 
     def start_adopting(self, adopting: Any) -> None:
         """Be connecting over a socket that is there."""
