@@ -202,7 +202,7 @@ typedef struct {
 
 /* permessage-deflate is on from the end of the handshake. */
 int uvws_deflate_negotiated(uvws_connection *connection, const uvws_deflate_options *options);
-/* Writes a whole HTTP response, after which the connection is closed. */
+/* Answers with a whole HTTP response, after which the connection is closed. */
 int uvws_respond(uvws_connection *connection, const char *response, size_t size);
 
 /* The connection of an ACCEPTED event. */

@@ -1,12 +1,13 @@
-/* A server's side of the opening handshake: what the user says, and the answers other than 101. */
+/* A server's side of the opening handshake: what the user says, and refusals. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "uvws.h"
 
-#define VERSION               "13"
-#define RESPONSE_SIZE         512
-#define HEADERS_MAX           16384 /* of ours in a response, in bytes; lws has a little more room */
+#define VERSION       "13"
+#define RESPONSE_SIZE 512
+/* Of ours in a response, in bytes: what upgrade.py allows, and an extension. lws has 500 more. */
+#define HEADERS_MAX           (16384 + 512)
 #define HTTP_UPGRADE_REQUIRED 426
 
 static bool add(const char *name, const char *value, unsigned char **at, unsigned char *end,
@@ -45,22 +46,6 @@ int uvws_handshake_headers(uvws_connection *connection, const char *lines, size_
     return uvws_buffer_append(&handshake->headers, lines, size) ? UVWS_OK : UVWS_NO_MEMORY;
 }
 
-/* lws keeps what the socket does not take, and closes only when that is gone. */
-int uvws_respond(uvws_connection *connection, const char *response, size_t size)
-{
-    struct handshake *handshake = connection->handshake;
-    if (!handshake || handshake->answered)
-        return UVWS_FAILED;
-    handshake->answered = true;
-    unsigned char *memory = malloc(LWS_PRE + size);
-    if (!memory)
-        return UVWS_NO_MEMORY;
-    memcpy(memory + LWS_PRE, response, size);
-    int written = lws_write(connection->wsi, memory + LWS_PRE, size, LWS_WRITE_HTTP);
-    free(memory);
-    return written < 0 ? UVWS_FAILED : UVWS_OK;
-}
-
 int uvws_handshake_add_headers(uvws_connection *connection, struct lws_process_html_args *args)
 {
     struct handshake *handshake = connection->handshake;
@@ -84,34 +69,19 @@ void uvws_handshake_free(uvws_connection *connection)
 
 /* The user is called below lws here, which cannot put its answer off: hence `serving`, which keeps
  * a loop that the user runs in there from calling lws again. */
-static bool begin_asking(uvws_connection *connection, struct lws *wsi, struct buffer *head)
-{
-    connection->wsi = wsi;
-    connection->handshake = calloc(1, sizeof(*connection->handshake));
-    return connection->handshake && uvws_headers_collect(wsi, true, head);
-}
-
 static int ask_about_upgrade(uvws_connection *connection, struct lws *wsi)
 {
     uvws_context *context = connection->context;
     struct buffer head = {0};
     int refused = 1;
-    if (begin_asking(connection, wsi, &head))
+    connection->wsi = wsi;
+    if (uvws_answer_begin(connection) && uvws_headers_collect(wsi, true, &head))
         refused =
             uvws_py_handshake(context->handle, connection, connection->slot,
                               connection->listener ? connection->listener->slot : UVWS_NO_LISTENER,
                               head.data, head.size);
     uvws_buffer_free(&head);
     return refused || context->closed ? -1 : 0;
-}
-
-static void ask_about_request(uvws_connection *connection, struct lws *wsi)
-{
-    struct buffer head = {0};
-    if (begin_asking(connection, wsi, &head))
-        uvws_py_request(connection->context->handle, connection, connection->listener->slot,
-                        uvws_request_method(wsi), head.data, head.size);
-    uvws_buffer_free(&head);
 }
 
 /* Negative closes the connection, once what was written is gone. */
@@ -128,25 +98,4 @@ int uvws_handshake_upgrade(struct lws *wsi)
     if (connection->listener ? connection->listener->wants_handshake : connection->wants_handshake)
         return ask_about_upgrade(connection, wsi);
     return 0;
-}
-
-static bool has_body(struct lws *wsi)
-{
-    char size[32];
-    return lws_hdr_copy(wsi, size, sizeof(size), WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0 &&
-           atoll(size) > 0;
-}
-
-/* A request for anything but an upgrade. Negative closes the connection. One that has a body is
- * read to the end first: to close with bytes unread is a reset, which can take the response with it
- * (RFC 9112 section 9.6). */
-int uvws_handshake_request(struct lws *wsi)
-{
-    uvws_connection *connection = lws_get_opaque_user_data(wsi);
-    if (connection && connection->listener && connection->listener->wants_requests) {
-        ask_about_request(connection, wsi);
-    } else {
-        uvws_handshake_refuse(wsi, HTTP_UPGRADE_REQUIRED);
-    }
-    return has_body(wsi) && connection && !connection->context->closed ? 0 : -1;
 }

@@ -158,9 +158,14 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         return 0;
 #endif
     case LWS_CALLBACK_HTTP:
-        return uvws_handshake_request(wsi);
+        return uvws_answer_request(lws_get_opaque_user_data(wsi), wsi);
+    case LWS_CALLBACK_HTTP_BODY:
     case LWS_CALLBACK_HTTP_BODY_COMPLETION:
-        return -1;
+        connection = lws_get_opaque_user_data(wsi);
+        return connection ? uvws_answer_body(connection, in ? size : 0) : -1;
+    case LWS_CALLBACK_HTTP_WRITEABLE:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection ? uvws_answer_taken(connection) : 0;
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         return uvws_handshake_upgrade(wsi);
     case LWS_CALLBACK_ADD_HEADERS:

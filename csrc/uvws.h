@@ -75,10 +75,16 @@ struct spare_streams {
     int in_bits;
 };
 
-/* What a server connection needs while Python is asked about it. */
+/* What a server connection needs while Python is asked about it, and to answer something else than
+ * 101; owned by the connection. */
 struct handshake {
     struct buffer headers; /* more lines for the response */
-    bool answered;         /* a whole response was written */
+    bool answered;         /* there is a whole response */
+    bool body_left;        /* of a request for no upgrade, to be read: answer.c */
+    size_t response_size;
+    size_t body_size;
+    size_t body_read;
+    lws_usec_t body_until; /* when reading it is given up */
 };
 
 /* An IP address. It is kept because a connection that was reset can no longer be asked. */
@@ -294,7 +300,6 @@ const char *uvws_request_method(struct lws *wsi);
 
 /* handshake.c */
 int uvws_handshake_upgrade(struct lws *wsi);
-int uvws_handshake_request(struct lws *wsi);
 int uvws_handshake_add_headers(uvws_connection *connection, struct lws_process_html_args *args);
 void uvws_handshake_refuse(struct lws *wsi, unsigned int status);
 void uvws_handshake_free(uvws_connection *connection);
@@ -302,6 +307,12 @@ void uvws_handshake_free(uvws_connection *connection);
 /* request.c */
 int uvws_request_received(uvws_connection *connection, struct lws *wsi);
 unsigned int uvws_request_check(struct lws *wsi);
+
+/* answer.c */
+bool uvws_answer_begin(uvws_connection *connection);
+int uvws_answer_request(uvws_connection *connection, struct lws *wsi);
+int uvws_answer_taken(uvws_connection *connection);
+int uvws_answer_body(uvws_connection *connection, size_t size);
 
 /* peer.c */
 void uvws_peer_set(struct peer *peer, const struct sockaddr_storage *address);
