@@ -25,7 +25,7 @@ from .proxies import ProxyOptions
 from .responses import Reject, Request, Response
 from .sockets import open_socket
 from .states import State
-from .upgrade import Upgrades, response_headers
+from .upgrade import checked_upgrades
 from .url import parse_url
 
 _RESERVED_NAME = "default"
@@ -300,11 +300,11 @@ class Context:
             callbacks=callbacks,
             tls=tls,
             max_message_size=options.message_limit(max_message_size),
-            upgrades=Upgrades(
-                protocols=options.protocols(protocol),
-                headers=response_headers(headers),
-                compression=compression_option(compression),
-                on_handshake=options.callback("on_handshake", on_handshake),
+            upgrades=checked_upgrades(
+                options.protocols(protocol),
+                headers,
+                compression_option(compression),
+                options.callback("on_handshake", on_handshake),
             ),
             on_request=options.callback("on_request", on_request),
         )

@@ -44,7 +44,9 @@ class _Answer:
         self, status: int, headers: HeaderPairs | None = None, body: str | bytes = b""
     ) -> None:
         self.status = _status(status, self._lowest)
-        self.headers = encode_headers(headers or (), "headers", handshake=False)
+        self.headers = encode_headers(
+            () if headers is None else headers, "headers", handshake=False
+        )
         self.body = _body(body)
         if isinstance(body, str) and not self._has("content-type"):
             self.headers.append(("Content-Type", "text/plain; charset=utf-8"))

@@ -11,6 +11,13 @@ from .compression import Agreed, Deflate, answer
 from .headers import Headers, encode_headers
 from .responses import Reject, Report
 
+MAX_HEADERS = 8192
+"""Bytes that a listener's own headers, its subprotocol among them, may have, and those that
+`on_handshake` adds as well; C has room for both."""
+
+_ALLOWED = f"at most {MAX_HEADERS} are allowed"
+_PROTOCOL = "Sec-WebSocket-Protocol"
+
 
 @dataclass(frozen=True, slots=True)
 class Accept:
@@ -67,7 +74,7 @@ class Upgrades:
         if isinstance(more, Reject):
             return more.encode()
         protocol = self._choose(headers)
-        ours = [("Sec-WebSocket-Protocol", protocol)] if protocol is not None else []
+        ours = [(_PROTOCOL, protocol)] if protocol is not None else []
         agreed = None
         if self.compression is not None and (found := answer(self.compression, headers)):
             text, agreed = found
@@ -94,35 +101,35 @@ class Upgrades:
     def _choose(self, headers: Headers) -> str | None:
         """Return our first subprotocol that the client offers (RFC 6455, section 4.2.2)."""
         offered = {
-            name.strip()
-            for value in headers.get_all("Sec-WebSocket-Protocol")
-            for name in value.split(",")
+            name.strip() for value in headers.get_all(_PROTOCOL) for name in value.split(",")
         }
         return next((name for name in self.protocols if name in offered), None)
 
 
-MAX_HEADERS = 8192
-"""Bytes of headers that `headers=` and `on_handshake` may each add to a response."""
+def checked_upgrades(
+    protocols: list[str],
+    headers: object,
+    compression: Deflate | None,
+    on_handshake: Callable[[Headers], object] | None,
+) -> Upgrades:
+    """Make `Upgrades` of a listener's arguments, `protocols` being checked by themselves already.
+
+    Raises:
+        TypeError, ValueError: the headers cannot be sent; the message says why.
+    """
+    longest = max((len(_lines([(_PROTOCOL, name)])) for name in protocols), default=0)
+    if longest > MAX_HEADERS:
+        raise ValueError(f"protocol: a name makes a header of {longest} bytes; {_ALLOWED}")
+    pairs = encode_headers(() if headers is None else headers, "headers")  # type: ignore[arg-type]
+    size = len(_lines(pairs)) + longest
+    if size > MAX_HEADERS:
+        raise ValueError(f"headers: {size} bytes, with the longest subprotocol; {_ALLOWED}")
+    return Upgrades(protocols, pairs, compression, on_handshake)
 
 
 def _check_size(lines: bytes) -> None:
     if len(lines) > MAX_HEADERS:
-        raise ValueError(
-            f"on_handshake: {len(lines)} bytes of headers; at most {MAX_HEADERS} are allowed"
-        )
-
-
-def response_headers(headers: object) -> list[tuple[str, str]]:
-    """Check `headers=` of a listener.
-
-    Raises:
-        TypeError, ValueError: they cannot be sent; the message says why.
-    """
-    pairs = encode_headers(headers or (), "headers")  # type: ignore[arg-type]
-    size = len(_lines(pairs))
-    if size > MAX_HEADERS - 1024:  # the rest is for Sec-WebSocket-Protocol and -Extensions
-        raise ValueError(f"headers: {size} bytes; at most {MAX_HEADERS - 1024} are allowed")
-    return pairs
+        raise ValueError(f"on_handshake: {len(lines)} bytes of headers; {_ALLOWED}")
 
 
 def _lines(pairs: list[tuple[str, str]]) -> bytes:
@@ -131,6 +138,7 @@ def _lines(pairs: list[tuple[str, str]]) -> bytes:
 
 def accept(c: Any, answer: Accept, compression: Deflate | None) -> None:
     """Have C accept the upgrade."""
-    lib.uvws_handshake_headers(c, answer.lines, len(answer.lines))
+    if lib.uvws_handshake_headers(c, answer.lines, len(answer.lines)) != lib.UVWS_OK:
+        raise MemoryError
     if compression is not None and answer.compression is not None:
         answer.compression.apply(c, compression, is_client=False)
