@@ -48,6 +48,7 @@ class Connecting:
         self._options = connect_options
         self._addresses: list[Address] = []
         self._cancel_resolve: Callable[[], None] | None = None
+        self._cancelled = False
         self.failure: Exception | None = None  # what is known better than libwebsockets says
 
     def start(self) -> None:
@@ -98,6 +99,13 @@ class Connecting:
 
     def try_next(self) -> None:
         """Start an attempt at the next address; how it goes comes as an event."""
+        if self._cancelled:
+            return
+        if self._core.asking:
+            # Where that is connected at once, libwebsockets puts our request together in the buffer
+            # that it reads the other one from.
+            self._core.put_off(self.try_next)
+            return
         address, port = self._addresses.pop(0)
         if logs.enabled and self._options.url.unix_path is None:
             logs.log.debug("%s: trying %s port %d", self._connection.label, address, port)
@@ -119,7 +127,8 @@ class Connecting:
         return True
 
     def cancel(self) -> None:
-        """Forget a look-up that is under way."""
+        """Forget a look-up that is under way, and an attempt that was put off."""
+        self._cancelled = True
         cancel, self._cancel_resolve = self._cancel_resolve, None
         if cancel is not None:
             cancel()

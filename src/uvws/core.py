@@ -6,12 +6,13 @@ handle that C put on it, since libuv reads their memory until then; so it also h
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ class Core:
         ] = {}  # by the identity of the socket; adopting.py
         self._pinned: dict[int, bytes] = {}
         self._pins = 0
+        self.asking = False  # the user, about a request that libwebsockets is at work on
+        self._put_off: deque[Callable[[], None]] = deque()
         self._soon: deque[Callable[[], None]] = deque()
         # Held while another thread may be in C. A finaliser may take it again on the same thread.
         self._soon_lock = threading.RLock()
@@ -279,7 +282,10 @@ class Core:
         if listener_slot == lib.UVWS_NO_LISTENER:
             return self.connections[slot].upgrading(c, raw)
         listener = self.listeners.get(listener_slot)
-        return listener is not None and not self.closed and listener.handshake(c, slot, raw)
+        if listener is None or self.closed:
+            return False
+        with self._asking():
+            return listener.handshake(c, slot, raw)
 
     def negotiate(self, slot: int, raw: bytes) -> bool:
         """Tell whether a server's answer to what a client offered is one."""
@@ -289,7 +295,22 @@ class Core:
         """Have a listener answer a plain HTTP request."""
         listener = self.listeners.get(listener_slot)
         if listener is not None and not self.closed:
-            listener.request(c, method, raw)
+            with self._asking():
+                listener.request(c, method, raw)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        self.asking = True
+        try:
+            yield
+        finally:
+            self.asking = False
+            while self._put_off:
+                self.call_soon_threadsafe(self._put_off.popleft())
+
+    def put_off(self, callback: Callable[[], None]) -> None:
+        """Have something called once libwebsockets is through with what Python was asked about."""
+        self._put_off.append(callback)
 
     def _take_large(self, kind: int, address: int, size: int, capacity: int) -> str | bytes:
         """Make a Python object of a message that has memory of its own, and give that back."""
