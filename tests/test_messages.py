@@ -339,6 +339,22 @@ def test_a_message_in_the_segment_of_the_request_arrives(runner: Runner, size: i
     assert recorder.messages == [binary(size), "next"]
 
 
+@pytest.mark.parametrize("headers", ["", "Sec-WebSocket-Extensions: permessage-deflate\r\n"])
+@pytest.mark.parametrize("tail", [1, 2, 30])
+def test_a_message_in_the_segment_of_the_end_of_the_request_arrives(
+    runner: Runner, tail: int, headers: str
+) -> None:
+    recorder = Recorder()
+    listener = runner.context().listen(host="127.0.0.1", **recorder.callbacks)
+    peer = dial(runner, listener)
+    request = upgrade_request(headers=headers)
+    peer.send(request[:-tail])
+    runner.turns(5)
+    peer.send(request[-tail:] + peer.frame(BINARY, binary(200)) + peer.frame(TEXT, b"next"))
+    runner.run(recorder.saw("message", 2))
+    assert recorder.messages == [binary(200), "next"]
+
+
 @pytest.mark.parametrize("size", [3, 200, 5000, 40_000])
 def test_a_message_in_the_segment_of_the_response_arrives(runner: Runner, size: int) -> None:
     recorder = Recorder()
