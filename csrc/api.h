@@ -183,8 +183,8 @@ typedef struct {
 /* Makes the server's end of a connection that somebody else accepted, in the state "connecting". */
 uvws_connection *uvws_adopted_new(uvws_context *context, const uvws_adopt_options *options,
                                   uint32_t *slot);
-/* Takes `fd` over, also where it fails: it is closed then, and nothing else comes of it. `data` is
- * what was read from it already. */
+/* Takes `fd` over, also where it fails: it is closed then, and nothing else comes of it.
+ * UVWS_FAILED says that its number is too high. `data` is what was read from it already. */
 int uvws_adopt(uvws_connection *connection, int fd, const char *data, size_t size);
 
 /* What Python may do inside of uvws_py_handshake() and uvws_py_request(). */

@@ -58,6 +58,7 @@ void uvws_connection_free(uvws_connection *connection)
     uvws_rx_clear(connection);
     uvws_client_free(connection);
     uvws_handshake_free(connection);
+    uvws_adoption_free(connection);
     uvws_deflate_free(connection);
     if (connection->listener)
         uvws_listener_left(connection->listener);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "uvws.h"
 #include "uvws_build.h" /* build_lws.py writes it */
@@ -97,7 +98,8 @@ void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *in
 /* lws makes tables as long as RLIMIT_NOFILE, which a container's runtime may have set to 2^30. Its
  * own option against that (fd_limit_per_thread) makes every look-up linear, so the limit it sees
  * while it makes them is what is lowered. */
-static struct lws_context *create_lws(const struct lws_context_creation_info *info)
+static struct lws_context *create_lws(uvws_context *context,
+                                      const struct lws_context_creation_info *info)
 {
     struct rlimit limit;
     struct rlimit lower;
@@ -107,6 +109,7 @@ static struct lws_context *create_lws(const struct lws_context_creation_info *in
         lower.rlim_cur = DESCRIPTORS_MAX;
         lowered = !setrlimit(RLIMIT_NOFILE, &lower);
     }
+    context->descriptors_max = (int)sysconf(_SC_OPEN_MAX);
     struct lws_context *lws = lws_create_context(info);
     if (lowered)
         setrlimit(RLIMIT_NOFILE, &limit);
@@ -120,7 +123,7 @@ static bool open_lws(uvws_context *context, char *error, size_t error_size)
     uvws_vhost_info(context, &info);
     info.foreign_loops = loops;
     /* Never LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT: see tls.c. */
-    context->lws = create_lws(&info);
+    context->lws = create_lws(context, &info);
     if (!context->lws) {
         snprintf(error, error_size, "libwebsockets could not make a context");
         return false;

@@ -166,13 +166,15 @@ static void set_timer(uvws_context *context, int64_t wait)
 
 static bool work_is_left(const uvws_context *context)
 {
-    return uvws_events_pending(context) || context->to_write || context->eager_count;
+    return uvws_events_pending(context) || context->to_write || context->eager_count ||
+           context->adoptions;
 }
 
-/* Writes what waits and lets lws run its timers; returns how long lws can wait. */
+/* Gives lws what waits for it and lets it run its timers; returns how long it can wait. */
 static int write_and_run_timers(uvws_context *context)
 {
     uvws_listeners_tidy(context);
+    uvws_adoptions_hand_over(context);
     start_writes(context);
     offer_all(context);
     return run_timers(context);

@@ -25,6 +25,7 @@
  * cookies. */
 #define UVWS_HEAD_MAX 16384
 
+struct adoption;
 struct tx_chunk;
 struct tunnel;
 
@@ -102,6 +103,7 @@ struct uvws_connection {
     struct deflate *deflate; /* owned; NULL where it was not negotiated */
     struct handshake *handshake; /* owned; NULL on a client and once established */
     struct peer peer;
+    struct adoption *adoption; /* owned; NULL but between uvws_adopt() and the next flush */
     uint32_t slot;
     uint8_t state;
     bool in_use;
@@ -203,8 +205,11 @@ struct uvws_context {
     size_t eager_capacity;
 
     uvws_listener *listeners;
-    uvws_connection *adopting; /* lws is being handed its socket */
-    bool listeners_left;       /* one that is closed lost its last connection */
+    uvws_connection *adopting;  /* lws is being handed its socket */
+    struct adoption *adoptions; /* sockets for lws, in order; each owned by its connection */
+    struct adoption *last_adoption;
+    int descriptors_max; /* lws has tables for as many */
+    bool listeners_left; /* one that is closed lost its last connection */
     struct slab *slabs;
     uint32_t slab_count;
     uvws_connection *free_connections;
@@ -336,6 +341,8 @@ void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *pay
 /* adopt.c */
 void uvws_adopt_claim(uvws_context *context, struct lws *wsi);
 void uvws_adopt_failed(uvws_connection *connection);
+void uvws_adoption_free(uvws_connection *connection);
+void uvws_adoptions_hand_over(uvws_context *context);
 void uvws_socket_prepare(int fd);
 
 /* client.c */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -72,13 +73,8 @@ def adopt(core: Core, sock: Any, adopt_options: AdoptOptions) -> Connection:
     """
     fd = _descriptor(sock)
     identity = _check(core, fd)
-    was_blocking = os.get_blocking(fd)  # a property that duplicates share
     duplicate = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
-    try:
-        connection = _hand_over(core, duplicate, adopt_options)
-    except BaseException:
-        os.set_blocking(fd, was_blocking)
-        raise
+    connection = _hand_over(core, duplicate, adopt_options)
     connection.call_at_end(lambda: core.adopted.pop(identity, None))
     core.adopted[identity] = sock
     if isinstance(sock, socket.socket):
@@ -108,8 +104,11 @@ def _hand_over(core: Core, fd: int, adopt_options: AdoptOptions) -> Connection:
         raise MemoryError
     connection = Connection(core, c, slot[0], callbacks)
     connection.start_adopting(adopting)
-    if lib.uvws_adopt(c, fd, data, len(data)) != lib.UVWS_OK:
+    result = lib.uvws_adopt(c, fd, data, len(data))
+    if result != lib.UVWS_OK:
         connection.discard()
+        if result == lib.UVWS_FAILED:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         raise MemoryError
     return connection
 
@@ -132,18 +131,21 @@ def _check(core: Core, fd: int) -> _Identity:
     """Refuse what cannot carry a WebSocket; return what tells the socket from all others."""
     try:
         status = os.fstat(fd)
-    except OSError:
+    except (OSError, OverflowError):
         raise ValueError("sock is closed") from None
     if not stat.S_ISSOCK(status.st_mode):
         raise ValueError("sock is not a socket")
     identity = status.st_dev, status.st_ino
-    if identity in core.adopted:
+    if core.is_adopted(identity):
         raise ValueError("sock has been adopted already")
+    was_blocking = os.get_blocking(fd)
     probe = socket.socket(fileno=fd)
     try:
         _check_stream(probe)
     finally:
         probe.detach()
+        if socket.getdefaulttimeout() is not None:  # which was put on it
+            os.set_blocking(fd, was_blocking)
     return identity
 
 

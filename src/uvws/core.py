@@ -51,9 +51,8 @@ class Core:
         self.closed = False
         self.context: weakref.ref[Context] | None = None
         self._live_context: Context | None = None
-        self.adopted: dict[
-            tuple[int, int], object
-        ] = {}  # by the identity of the socket; adopting.py
+        # What was adopted, by the identity of the socket: see adopting.py.
+        self.adopted: dict[tuple[int, int], object] = {}
         self._pinned: dict[int, bytes] = {}
         self._pins = 0
         self.asking = False  # the user, about a request that libwebsockets is at work on
@@ -103,6 +102,10 @@ class Core:
         """Raise WrongThread unless this is the loop's thread."""
         if lib.uvws_context_check_thread(self.c) != lib.UVWS_OK:
             raise WrongThread("uvws objects belong to the thread that runs their loop")
+
+    def is_adopted(self, identity: tuple[int, int]) -> bool:
+        """Tell whether this context or another one has adopted a socket."""
+        return any(identity in each.adopted for each in list(_registered))
 
     def live_changed(self) -> None:
         """Keep the Context from being collected while it has a listener or a connection."""
