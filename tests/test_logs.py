@@ -237,7 +237,7 @@ def test_a_refusal_is_told_without_what_the_server_wrote(
     runner.context().connect(f"ws://127.0.0.1:{server.port}/", **recorder.callbacks)
     runner.run(server.accepted)
     server.peers[0].send(
-        b"HTTP/1.1 401 Sesame\r\nWWW-Authenticate: sesame\r\nContent-Length: 6\r\n\r\nsesame"
+        b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: sesame\r\nContent-Length: 6\r\n\r\nsesame"
     )
     runner.run(recorder.saw("error"))
     assert any("HandshakeError" in line for line in ours(debugging))
