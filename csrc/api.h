@@ -55,6 +55,7 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_EVENT_PONG            14
 #define UVWS_EVENT_RESUMED         15
 #define UVWS_EVENT_ADOPTED         16
+#define UVWS_EVENT_BYTES           17
 #define UVWS_EVENT_WORDS           4
 
 /* Why a connect failed: the fourth word of a UVWS_EVENT_CONNECT_FAILED record. */
@@ -102,6 +103,10 @@ int uvws_context_say_goodbye(uvws_context *context, int code);
 int uvws_context_close(uvws_context *context, int loop_is_closed);
 /* Frees the struct, after uvws_py_released: until then the loop still looks at it. */
 void uvws_context_release(uvws_context *context);
+/* The hot path through CPython's own API, where there is one: csrc/cpython.c. The arguments are
+ * addresses of Python objects; the last two stay borrowed. */
+int uvws_cpython_install(void *connection_type);
+void uvws_cpython_attach(uvws_context *context, void *core, void *connections);
 /* The one call that any thread may make: uvws_py_called_soon comes on the loop's thread. */
 int uvws_context_call_soon(uvws_context *context);
 void uvws_descriptor_ready(uvws_context *context, int fd, int events);

@@ -55,7 +55,7 @@ void uvws_connection_free(uvws_connection *connection)
     if (connection->to_write)
         forget_to_write(connection);
     uvws_tx_clear(connection);
-    uvws_rx_clear(connection);
+    uvws_message_clear(connection);
     uvws_client_free(connection);
     uvws_handshake_free(connection);
     uvws_adoption_free(connection);
@@ -134,7 +134,7 @@ void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *pay
     connection->close_by_peer = true;
     connection->close_wanted = false;
     uvws_connection_closing(connection);
-    uvws_rx_clear(connection);
+    uvws_message_clear(connection);
     uvws_tx_clear_but_begun(connection);
     uvws_tx_deadline(connection);
     if (size < 2 && connection->close_by_us)
@@ -190,7 +190,7 @@ void uvws_connection_ended(uvws_connection *connection)
     if (code == LWS_CLOSE_STATUS_ABNORMAL_CLOSE)
         connection->close_reason_size = 0;
     uvws_tx_clear(connection);
-    uvws_rx_clear(connection);
+    uvws_message_clear(connection);
     uvws_event_with_payload(context, UVWS_EVENT_CLOSED, connection->slot, connection->close_reason,
                             connection->close_reason_size, code);
 }
@@ -225,7 +225,7 @@ int uvws_close(uvws_connection *connection, int code, const char *reason, size_t
     connection->close_wanted = true;
     connection->state = UVWS_CLOSING;
     uvws_tx_deadline(connection);
-    uvws_rx_clear(connection);
+    uvws_message_clear(connection);
     set_reading(connection, true); /* or the answer would never be read */
     uvws_tx_schedule(connection);
     return UVWS_OK;

@@ -93,8 +93,11 @@ void uvws_events_deliver(uvws_context *context)
     context->queue = queue == &context->queues[0] ? &context->queues[1] : &context->queues[0];
     context->dispatching = true;
     context->busy++;
-    uvws_py_events(context->handle, queue->records, queue->count, queue->arena.data,
-                   queue->arena.size);
+    if (context->python_core)
+        uvws_cpython_events(context, queue);
+    else
+        uvws_py_events(context->handle, queue->records, queue->count, queue->arena.data,
+                       queue->arena.size);
     context->busy--;
     context->dispatching = false;
     queue_reset(queue);
@@ -108,6 +111,8 @@ static void queue_free(struct event_queue *queue)
         int kind = (int)(record[0] & 0xff);
         if (kind == UVWS_EVENT_LARGE_TEXT || kind == UVWS_EVENT_LARGE_BINARY)
             free((void *)(intptr_t)record[1]);
+        if (kind == UVWS_EVENT_BYTES || (kind == UVWS_EVENT_UNPIN && uvws_is_object(record[1])))
+            uvws_cpython_release((void *)(intptr_t)record[1]);
     }
     free(queue->records);
     uvws_buffer_free(&queue->arena);

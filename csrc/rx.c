@@ -5,9 +5,6 @@
 
 /* A message up to this size travels in the arena with its neighbours, a larger one by itself. */
 #define SMALL_MESSAGE 16384
-/* How much is set aside on the word of a frame header alone. */
-#define FIRST_RESERVE     (1024 * 1024)
-#define SPARE_MESSAGE_MAX (4 * 1024 * 1024)
 
 static bool message_too_big(const uvws_connection *connection, size_t size, size_t remaining)
 {
@@ -21,7 +18,7 @@ static bool message_too_big(const uvws_connection *connection, size_t size, size
 
 static int refuse(uvws_connection *connection, int code, const char *why, size_t size)
 {
-    uvws_rx_clear(connection);
+    uvws_message_clear(connection);
     uvws_connection_closing(connection);
     connection->refused = true;
     connection->close_code = (uint16_t)code;
@@ -63,54 +60,29 @@ static bool deliver_small(uvws_connection *connection, const char *data, size_t 
     return uvws_event_with_payload(connection->context, kind, connection->slot, data, size, 0);
 }
 
+static bool deliver_bytes(uvws_connection *connection)
+{
+    if (!uvws_event(connection->context, UVWS_EVENT_BYTES, connection->slot,
+                    (int64_t)(intptr_t)connection->message_bytes, 0, 0))
+        return false;
+    connection->message_bytes = NULL;
+    connection->message = (struct buffer){0};
+    return true;
+}
+
 /* The buffer itself goes to Python, which frees it. */
 static bool deliver_large(uvws_connection *connection)
 {
     struct buffer *message = &connection->message;
+    uvws_heap_expect(connection->context, message->size);
+    if (connection->message_bytes)
+        return deliver_bytes(connection);
     int kind = connection->message_is_text ? UVWS_EVENT_LARGE_TEXT : UVWS_EVENT_LARGE_BINARY;
     if (!uvws_event(connection->context, kind, connection->slot, (int64_t)(intptr_t)message->data,
                     (int64_t)message->size, (int64_t)message->capacity))
         return false;
     *message = (struct buffer){0};
     return true;
-}
-
-/* One buffer is kept for the next large message: getting it from the system and touching it for the
- * first time, page by page, would cost as much as filling it. */
-void uvws_recycle(uvws_context *context, void *memory, size_t capacity)
-{
-    struct buffer *spare = &context->spare_message;
-    if (capacity > SPARE_MESSAGE_MAX || capacity <= spare->capacity || context->closed) {
-        free(memory);
-        return;
-    }
-    free(spare->data);
-    *spare = (struct buffer){.data = memory, .capacity = capacity};
-}
-
-static void take_spare(uvws_context *context, struct buffer *message)
-{
-    if (message->capacity)
-        return;
-    *message = context->spare_message;
-    context->spare_message = (struct buffer){0};
-}
-
-static bool collect(struct buffer *message, const char *data, size_t size, size_t remaining)
-{
-    size_t announced = message->size + size + remaining;
-    if (announced < remaining)
-        announced = SIZE_MAX;
-    if (message->size + size > message->capacity) {
-        size_t capacity = message->capacity ? message->capacity * 2 : FIRST_RESERVE;
-        if (capacity > announced)
-            capacity = announced;
-        if (capacity < message->size + size)
-            capacity = message->size + size;
-        if (!uvws_buffer_reserve(message, capacity ? capacity : 1))
-            return false;
-    }
-    return uvws_buffer_append(message, data, size);
 }
 
 static int refuse_bad_compression(uvws_connection *connection)
@@ -125,7 +97,6 @@ static void begin_message(uvws_connection *connection)
     connection->message_is_compressed =
         connection->deflate && lws_get_reserved_bits(connection->wsi) & FRAME_RSV1;
     connection->utf8 = (struct utf8){0};
-    take_spare(connection->context, &connection->message);
 }
 
 /* The message is whole. */
@@ -150,14 +121,13 @@ static int rx_plain(uvws_connection *connection, const char *data, size_t size, 
         return refuse_too_big(connection);
     if (connection->message_is_text && !text_is_valid(connection, data, size, whole))
         return refuse_invalid_text(connection);
-    if (!collect(&connection->message, data, size, remaining))
-        return refuse_no_memory(connection);
-    return 0;
+    return uvws_message_add(connection, data, size, remaining) ? 0 : refuse_no_memory(connection);
 }
 
 static int rx_compressed(uvws_connection *connection, const char *data, size_t size, bool whole)
 {
     struct buffer *message = &connection->message;
+    uvws_message_take_spare(connection);
     size_t before = message->size;
     int result = uvws_inflate(connection, data, size, whole, message);
     if (result == UVWS_TOO_BIG)
@@ -231,10 +201,4 @@ int uvws_rx_close(uvws_connection *connection, const uint8_t *payload, size_t si
         return refuse(connection, LWS_CLOSE_STATUS_INVALID_PAYLOAD, why, sizeof(why) - 1);
     uvws_connection_peer_closes(connection, payload, size);
     return 0;
-}
-
-void uvws_rx_clear(uvws_connection *connection)
-{
-    uvws_buffer_free(&connection->message);
-    connection->in_message = false;
 }

@@ -128,6 +128,7 @@ struct uvws_connection {
 
     /* Receiving: the message that is being put together. */
     struct buffer message;
+    void *message_bytes; /* the Python object whose memory `message` is; owned, mostly NULL */
     bool in_message;
     bool message_is_text;
     bool message_is_compressed;
@@ -182,7 +183,9 @@ struct event_queue {
 };
 
 struct uvws_context {
-    void *handle; /* Python's; borrowed */
+    void *handle;             /* Python's; borrowed */
+    void *python_core;        /* for cpython.c; borrowed, NULL where that is not used */
+    void *python_connections; /* the core's dict of them, by slot; borrowed */
     struct lws_context *lws;
     struct lws_vhost *server_vhost; /* every plain listener; also see tls.c */
     struct lws_vhost *client_vhost;
@@ -220,6 +223,7 @@ struct uvws_context {
     struct event_queue *queue; /* the one being filled */
 
     struct buffer spare_message; /* rx.c */
+    size_t heap_expects;         /* heap.c */
     struct tx_chunk *spare_chunks;
     unsigned spare_chunk_count;
     struct spare_streams spare_streams;
@@ -228,6 +232,21 @@ struct uvws_context {
     uint8_t random[2048];
     size_t random_left;
 };
+
+/* cpython.c */
+bool uvws_cpython_bytes_wanted(const uvws_context *context, size_t size);
+void *uvws_cpython_bytes(size_t size, char **data);
+void uvws_cpython_release(void *object);
+void uvws_cpython_events(uvws_context *context, const struct event_queue *queue);
+
+/* The tokens of what Python pins itself are odd, those of cpython.c are addresses. */
+static inline bool uvws_is_object(int64_t token)
+{
+    return token && !(token & 1);
+}
+
+/* heap.c */
+void uvws_heap_expect(uvws_context *context, size_t size);
 
 /* buffer.c */
 bool uvws_buffer_reserve(struct buffer *buffer, size_t capacity);
@@ -284,7 +303,11 @@ bool uvws_frame_mask_key(uvws_context *context, uint8_t key[4]);
 int uvws_rx(uvws_connection *connection, const char *data, size_t size);
 int uvws_rx_close(uvws_connection *connection, const uint8_t *payload, size_t size);
 void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size);
-void uvws_rx_clear(uvws_connection *connection);
+
+/* message.c */
+void uvws_message_take_spare(uvws_connection *connection);
+bool uvws_message_add(uvws_connection *connection, const char *data, size_t size, size_t remaining);
+void uvws_message_clear(uvws_connection *connection);
 
 /* deflate.c */
 void uvws_deflate_open(uvws_connection *connection);

@@ -93,12 +93,16 @@ class Connection:
         "_slot",
         "_stash",
         "_state",
+        "address",
         "deliver",
     )
 
     def __init__(self, core: Core, c: Any, slot: int, callbacks: Callbacks) -> None:
         self._core = core
         self._c = c
+        self.address = int(
+            ffi.cast("uintptr_t", c)
+        )  # for csrc/cpython.c; 0 once C's struct is gone
         self._slot = slot
         self._callbacks = callbacks
         self._state: State | None = None  # the last one; until then C knows
@@ -147,7 +151,7 @@ class Connection:
             if size < _PIN_SIZE:
                 result = _send(self._c, _TEXT, payload, size)
                 if result < 0:
-                    self._refuse(result)
+                    self.refuse(result)
             else:
                 self._send_large(_TEXT, payload)
         elif data.__class__ is bytes:
@@ -155,10 +159,15 @@ class Connection:
             if size < _PIN_SIZE:
                 result = _send(self._c, _BINARY, data, size)
                 if result < 0:
-                    self._refuse(result)
+                    self.refuse(result)
             else:
                 self._send_large(_BINARY, data)
-        elif isinstance(data, str):
+        else:
+            self.send_other(data)
+
+    def send_other(self, data: Any) -> None:
+        """Send what is neither exactly str nor exactly bytes; csrc/cpython.c calls this as well."""
+        if isinstance(data, str):
             self.send_text(data)
         else:
             self._send(_BINARY, _bytes("data", data))
@@ -211,7 +220,7 @@ class Connection:
         kind = _BINARY if binary else _TEXT
         result = lib.uvws_send_fragment(self._c, kind, payload, len(payload), bool(final))
         if result < 0:
-            self._refuse(result)
+            self.refuse(result)
 
     def send_ping(self, payload: str | bytes | bytearray | memoryview = b"") -> None:
         """Send a Ping (RFC 6455, section 5.5.2); the answer comes to `on_pong`.
@@ -243,7 +252,7 @@ class Connection:
         payload = _payload("payload", data)
         result = lib.uvws_send_control(self._c, opcode, payload, len(payload))
         if result < 0:
-            self._refuse(result)
+            self.refuse(result)
 
     def _send(self, kind: int, payload: bytes) -> None:
         size = len(payload)
@@ -252,7 +261,7 @@ class Connection:
             return
         result = _send(self._c, kind, payload, size)
         if result < 0:
-            self._refuse(result)
+            self.refuse(result)
 
     def _send_large(self, kind: int, payload: bytes) -> None:
         """C reads the payload where it is, for as long as it is queued."""
@@ -261,10 +270,10 @@ class Connection:
         result = _send_pinned(self._c, kind, _from_buffer(payload), len(payload), token)
         if result < 0:
             core.unpin(token)
-            self._refuse(result)
+            self.refuse(result)
 
-    def _refuse(self, result: int) -> None:
-        """Raise what a negative result of C means."""
+    def refuse(self, result: int) -> None:
+        """Raise what a negative result of C means; csrc/cpython.c calls this as well."""
         if result == _WRONG_THREAD:
             raise WrongThread("uvws objects belong to the thread that runs their loop")
         if result == _NOT_OPEN:
@@ -353,7 +362,7 @@ class Connection:
             return State.DESTROYED if self._core.closed else self._state
         result = lib.uvws_state(self._c)
         if result < 0:
-            self._refuse(result)
+            self.refuse(result)
         if result == lib.UVWS_CLOSED:
             return State.CLOSING  # over for C, but on_close is still to come
         return _STATES[result]
@@ -394,7 +403,7 @@ class Connection:
             return 0
         result = int(lib.uvws_send_queue_size(self._c))
         if result < 0:
-            self._refuse(result)
+            self.refuse(result)
         return result
 
     @property
@@ -555,6 +564,7 @@ class Connection:
         self.deliver = _ignore
         self._peer_address = self._peer_address or address_of(self._c)
         self._c = ffi.NULL
+        self.address = 0
         self._paused = False
         self._held = None
         self._state = State.DESTROYED
@@ -582,6 +592,7 @@ class Connection:
         if self._peer_address is None and not released:
             self._peer_address = address_of(self._c)
         c, self._c = self._c, ffi.NULL
+        self.address = 0
         self._state = state
         self._paused = False
         self._held = None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from . import adopting, logs, options
+from . import adopting, fast, logs, options
 from . import callbacks as _callbacks  # noqa: F401  C finds them by name
 from ._core import ffi, lib
 from .compression import Deflate, compression_option
@@ -89,6 +89,7 @@ class Context:
         self._proxy = ProxyOptions.checked(proxy, proxy_port)
         initialise = options.flag("ssl_init", ssl_init, default=True)
         logs.apply()
+        fast.install(Connection)
         if initialise:
             lib.uvws_tls_init()
         core = Core(adapt(loop))

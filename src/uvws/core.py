@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import logs
+from . import fast, logs
 from ._core import ffi, lib
 from .errors import InvalidState, WrongThread
 from .loops import LoopAdapter
@@ -54,7 +54,7 @@ class Core:
         # What was adopted, by the identity of the socket: see adopting.py.
         self.adopted: dict[tuple[int, int], object] = {}
         self._pinned: dict[int, bytes] = {}
-        self._pins = 0
+        self._pins = 1
         self.asking = False  # the user, about a request that libwebsockets is at work on
         self._put_off: deque[Callable[[], None]] = deque()
         self._soon: deque[Callable[[], None]] = deque()
@@ -74,6 +74,10 @@ class Core:
         if self.c == ffi.NULL:
             adapter.detach()
             raise MemoryError(ffi.string(error).decode())
+        if fast.enabled():
+            lib.uvws_cpython_attach(
+                self.c, ffi.cast("void *", id(self)), ffi.cast("void *", id(self.connections))
+            )
         _registered.add(self)
         if logs.enabled:
             logs.log.debug("%s: made on %s", self._label, type(adapter).__name__)
@@ -202,7 +206,7 @@ class Core:
 
     def pin(self, payload: bytes) -> int:
         """Keep a payload until C says UNPIN; returns the token for it."""
-        self._pins += 1
+        self._pins += 2  # odd: the even ones are addresses of objects that csrc/cpython.c holds
         self._pinned[self._pins] = payload
         return self._pins
 
@@ -235,15 +239,15 @@ class Core:
                         if connection is not None:
                             connection.deliver(connection, payload[first : first + second])
                     else:
-                        self._dispatch_rare(kind, tag >> 8, first, second, third, payload)
+                        self.dispatch_rare((kind, tag >> 8, first, second, third), payload)
             except BaseException as error:
                 self.report("Exception in a uvws callback", error)
                 continue
             return
 
-    def _dispatch_rare(
-        self, kind: int, slot: int, first: int, second: int, third: int, payload: bytes
-    ) -> None:
+    def dispatch_rare(self, event: tuple[int, int, int, int, int], payload: bytes) -> None:
+        """Work through an event other than a small message; csrc/cpython.c calls this as well."""
+        kind, slot, first, second, third = event
         connection = self.connections.get(slot)
         if kind in (_LARGE_TEXT, _LARGE_BINARY):
             data = self._take_large(kind, first, second, third)
@@ -324,9 +328,15 @@ class Core:
         finally:
             lib.uvws_recycle(self.c, memory, capacity)
 
+    def report_current(self, error: BaseException) -> None:
+        """Report what a callback raised that csrc/cpython.c called."""
+        self.report("Exception in a uvws callback", error)
+
     def report(self, message: str, error: BaseException) -> None:
         """Report an exception of the user's, once, and survive what that raises."""
         try:
             self.adapter.report(message, error)
-        except BaseException:
+        except BaseException as raised:
+            if raised.__context__ is None:
+                raised.__context__ = error
             logging.getLogger("uvws").exception("the exception handler raised")
