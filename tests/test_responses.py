@@ -80,7 +80,7 @@ def test_a_body_is_str_or_bytes_like(kind: Any, body: Any, raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("body", [None, 5, ["a"], object(), {"a": 1}], ids=repr)
+@pytest.mark.parametrize("body", [None, 5, ["a"], 3.5, {"a": 1}], ids=repr)
 def test_any_other_body_is_refused(kind: Any, body: Any) -> None:
     with pytest.raises(TypeError, match=f"^body must be str or bytes, not {type(body).__name__}$"):
         kind(404, None, body)
