@@ -144,6 +144,11 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         if (connection && connection->in_use && (!connection->wsi || connection->wsi == wsi))
             gone(connection);
         return 0;
+#ifdef UVWS_BUNDLED_LWS
+    case LWS_CALLBACK_RECEIVE_PING:
+        connection = lws_get_opaque_user_data(wsi);
+        return connection ? uvws_rx_ping(connection, in, size) : 0;
+#endif
     case LWS_CALLBACK_RECEIVE_PONG:
     case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
         connection = lws_get_opaque_user_data(wsi);

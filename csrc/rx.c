@@ -176,6 +176,14 @@ int uvws_rx(uvws_connection *connection, const char *data, size_t size)
     return result || !whole ? result : deliver(connection);
 }
 
+/* 1: it is dealt with. Once a Close frame is sent, or is to be next, nothing else is. */
+int uvws_rx_ping(uvws_connection *connection, const char *payload, size_t size)
+{
+    if (connection->state == UVWS_CONNECTED || connection->close_wanted)
+        uvws_tx_pong(connection, payload, size);
+    return 1;
+}
+
 void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size)
 {
     if (connection->state == UVWS_CONNECTED)

@@ -121,8 +121,16 @@ static void drop_head(uvws_connection *connection)
     chunk_free(connection->context, chunk);
 }
 
+static void drop_pongs(uvws_connection *connection)
+{
+    if (connection->pongs)
+        chunk_free(connection->context, connection->pongs);
+    connection->pongs = NULL;
+}
+
 void uvws_tx_clear(uvws_connection *connection)
 {
+    drop_pongs(connection);
     while (connection->tx_head)
         drop_head(connection);
     connection->in_flight = 0;
@@ -153,6 +161,30 @@ void uvws_tx_schedule(uvws_connection *connection)
     connection->next = context->to_write;
     context->to_write = connection;
     uvws_wake(context);
+}
+
+/* A Pong goes out before what is queued. A peer that sends pings and does not read gets the answers
+ * that fit one chunk, the latest among them (RFC 6455 section 5.5.3). Where there is no memory it
+ * gets none, and will find out. */
+void uvws_tx_pong(uvws_connection *connection, const char *payload, size_t size)
+{
+    struct tx_chunk *pongs = connection->pongs;
+    uint8_t key[4];
+    if (!pongs)
+        pongs = connection->pongs = chunk_new(connection->context, CHUNK_CAPACITY);
+    if (!pongs || (connection->is_client && !uvws_frame_mask_key(connection->context, key)))
+        return;
+    if (pongs->capacity - pongs->size < FRAME_HEADER_MAX + size)
+        pongs->size = 0;
+    uint8_t *out = pongs->data + pongs->size;
+    size_t header =
+        uvws_frame_header(out, FRAME_FINAL | OPCODE_PONG, size, connection->is_client ? key : NULL);
+    if (connection->is_client)
+        uvws_frame_mask(out + header, (const uint8_t *)payload, size, key, 0);
+    else
+        memcpy(out + header, payload, size);
+    pongs->size += header + size;
+    uvws_tx_schedule(connection);
 }
 
 /* Room for so many bytes behind what is queued, to be filled at once: see uvws_tx_added(). */
@@ -290,6 +322,32 @@ static int write_whole(uvws_connection *connection, struct tx_chunk *chunk, size
     return 0;
 }
 
+/* Not in the middle of a large frame. */
+static bool may_write_pongs(const uvws_connection *connection)
+{
+    const struct tx_chunk *head = connection->tx_head;
+    return connection->pongs && !(head && head->written);
+}
+
+static int write_pongs(uvws_connection *connection)
+{
+    const struct tx_chunk *pongs = connection->pongs;
+    if (write_raw(connection, pongs->data, pongs->size) < 0)
+        return -1;
+    connection->socket_full = lws_partial_buffered(connection->wsi);
+    drop_pongs(connection);
+    return 0;
+}
+
+static int write_next(uvws_connection *connection, size_t *written)
+{
+    struct tx_chunk *chunk = connection->tx_head;
+    if (may_write_pongs(connection))
+        return write_pongs(connection);
+    return chunk->token ? write_large(connection, chunk, written)
+                        : write_whole(connection, chunk, written);
+}
+
 static int finish(uvws_connection *connection)
 {
     uvws_context *context = connection->context;
@@ -324,12 +382,9 @@ int uvws_tx_write(uvws_connection *connection)
         return 0; /* it comes back when that is gone */
     connection->in_flight = 0;
     connection->socket_full = false;
-    while (connection->tx_head) {
-        struct tx_chunk *chunk = connection->tx_head;
+    while (connection->tx_head || connection->pongs) {
         size_t written = 0;
-        int failed = chunk->token ? write_large(connection, chunk, &written)
-                                  : write_whole(connection, chunk, &written);
-        if (failed)
+        if (write_next(connection, &written))
             return -1;
         if (written && connection->state == UVWS_CLOSING)
             uvws_tx_deadline(connection);

@@ -138,10 +138,11 @@ struct uvws_connection {
     /* Sending: a list of chunks, first in first out. */
     struct tx_chunk *tx_head;
     struct tx_chunk *tx_tail;
-    size_t queued;         /* payload bytes in the list */
-    size_t in_flight;      /* payload bytes that lws holds because the socket was full */
-    bool socket_full;      /* the last write was not taken whole */
-    uint8_t fragment_kind; /* of the message that is being sent in fragments, or 0 */
+    struct tx_chunk *pongs; /* owned; NULL where none is due */
+    size_t queued;          /* payload bytes in the list */
+    size_t in_flight;       /* payload bytes that lws holds because the socket was full */
+    bool socket_full;       /* the last write was not taken whole */
+    uint8_t fragment_kind;  /* of the message that is being sent in fragments, or 0 */
     bool fragments_compressed;
     struct utf8 fragment_utf8;
 
@@ -280,6 +281,7 @@ uint8_t *uvws_tx_room(uvws_connection *connection, size_t size);
 int64_t uvws_tx_added(uvws_connection *connection, size_t size, size_t payload);
 int64_t uvws_tx_pin(uvws_connection *connection, int kind, const uint8_t *payload, size_t size,
                     uint64_t token, const uint8_t *key_or_null);
+void uvws_tx_pong(uvws_connection *connection, const char *payload, size_t size);
 int uvws_tx_write(uvws_connection *connection);
 void uvws_tx_schedule(uvws_connection *connection);
 void uvws_tx_clear(uvws_connection *connection);
@@ -294,6 +296,7 @@ bool uvws_tx_goodbye(uvws_connection *connection, int code);
 #define FRAME_RSV1          0x40
 #define OPCODE_CONTINUATION 0
 #define OPCODE_CLOSE        8
+#define OPCODE_PONG         10
 size_t uvws_frame_header(uint8_t *out, int first, size_t size, const uint8_t *mask_or_null);
 void uvws_frame_mask(uint8_t *out, const uint8_t *in, size_t size, const uint8_t key[4],
                      size_t offset);
@@ -303,6 +306,7 @@ bool uvws_frame_mask_key(uvws_context *context, uint8_t key[4]);
 int uvws_rx(uvws_connection *connection, const char *data, size_t size);
 int uvws_rx_close(uvws_connection *connection, const uint8_t *payload, size_t size);
 void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size);
+int uvws_rx_ping(uvws_connection *connection, const char *payload, size_t size);
 
 /* message.c */
 void uvws_message_take_spare(uvws_connection *connection);
