@@ -191,7 +191,8 @@ def _check_parameters(deflate: Deflate, parameters: Parameters) -> Agreed:
 def _agree(deflate: Deflate, parameters: Parameters) -> Agreed | None:
     """Return what a server makes of an offer, None if it cannot take it."""
     server_bits = _bits(parameters, _SERVER_BITS)
-    client_bits = _bits({name: value or "15" for name, value in parameters.items()}, _CLIENT_BITS)
+    says_no_size = parameters.get(_CLIENT_BITS, "") is None  # it may, in an offer
+    client_bits = _LARGEST_WINDOW if says_no_size else _bits(parameters, _CLIENT_BITS)
     if server_bits is None or client_bits is None or server_bits == 8:
         return None  # zlib does not write raw deflate with that window
     if _CLIENT_BITS in parameters:  # only then may the answer ask for a smaller one
@@ -232,7 +233,7 @@ def _bits(parameters: Parameters, name: str) -> int | None:
 def _extensions(headers: Headers) -> Iterator[tuple[str, Parameters | None]]:
     """Yield the name and the parameters of each extension; None for parameters that are wrong."""
     for value in headers.get_all("Sec-WebSocket-Extensions"):
-        for each in value.split(","):
+        for each in filter(str.strip, value.split(",")):  # a list may have empty elements
             name, *rest = each.split(";")
             yield name.strip(), _parameters(rest)
 

@@ -35,6 +35,7 @@ class Frame(NamedTuple):
     payload: bytes
     final: bool = True
     masked: bool = False
+    reserved: int = 0
 
 
 def frame(
@@ -110,7 +111,8 @@ def parse_frames(data: bytes) -> tuple[list[Frame], bytes]:
             break
         payload = bytes(data[start : start + size])
         payload = masked_with(key, payload) if masked else payload
-        frames.append(Frame(data[at] & 0x0F, payload, bool(data[at] & 0x80), masked))
+        first = data[at]
+        frames.append(Frame(first & 0x0F, payload, bool(first & 0x80), masked, first >> 4 & 7))
         at = start + size
     return frames, data[at:]
 
@@ -227,13 +229,18 @@ class RawPeer:
         """Send bytes that fit into the socket's buffers."""
         self.sock.sendall(data)
 
-    def send_frame(self, opcode: int, payload: bytes = b"", *, final: bool = True) -> None:
+    def send_frame(
+        self, opcode: int, payload: bytes = b"", *, final: bool = True, reserved: int = 0
+    ) -> None:
         """Send a frame, masked if this is the client."""
-        self.send(self.frame(opcode, payload, final=final))
+        self.send(self.frame(opcode, payload, final=final, reserved=reserved))
 
-    def frame(self, opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
+    def frame(
+        self, opcode: int, payload: bytes = b"", *, final: bool = True, reserved: int = 0
+    ) -> bytes:
         """Lay a frame out the way this end has to."""
-        return frame(opcode, payload, final=final, mask=os.urandom(4) if self.masks else None)
+        mask = os.urandom(4) if self.masks else None
+        return frame(opcode, payload, final=final, mask=mask, reserved=reserved)
 
     def send_in_thread(self, send: Callable[[Callable[[bytes], None]], None]) -> None:
         """Call a function in a thread with one that sends: for more than the buffers hold."""
