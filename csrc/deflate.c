@@ -16,6 +16,9 @@
 /* Raw deflate with a window of 256 bytes is what zlib cannot write. */
 #define SMALLEST_WINDOW 9
 
+/* What z_stream.data_type is where a block has ended on the last bit of the input. */
+#define BETWEEN_BLOCKS 128
+
 /* The end of every message that is left out on the wire: RFC 7692 section 7.2.1. */
 static const uint8_t tail[] = {0x00, 0x00, 0xff, 0xff};
 
@@ -212,13 +215,12 @@ static void strip_tail(struct buffer *out)
         out->data[out->size++] = 0;
 }
 
-/* Compresses a fragment into the context's scratch buffer, where it stays until the next call. */
+/* Compresses a fragment into the context's scratch buffer, to be used at once: see
+ * uvws_deflate_done(). */
 int uvws_deflate(uvws_connection *connection, const char *data, size_t size, bool final)
 {
     struct deflate *deflate = connection->deflate;
     struct buffer *out = &connection->context->deflated;
-    if (out->capacity > SCRATCH_KEEP)
-        uvws_buffer_free(out);
     out->size = 0;
     if (!deflate->out)
         deflate->out = take_deflate(connection->context, &deflate->options);
@@ -232,6 +234,17 @@ int uvws_deflate(uvws_connection *connection, const char *data, size_t size, boo
     if (final && !deflate->options.out_takeover)
         give_deflate(connection);
     return UVWS_OK;
+}
+
+/* After uvws_deflate(), also where it failed. What follows must not refer back to a fragment that
+ * was not `sent`: the peer would look for it in what it has. */
+void uvws_deflate_done(uvws_connection *connection, bool sent)
+{
+    struct buffer *out = &connection->context->deflated;
+    if (out->capacity > SCRATCH_KEEP)
+        uvws_buffer_free(out);
+    if (!sent && connection->deflate->out)
+        deflateReset(connection->deflate->out);
 }
 
 /* `limit` is what the message may come to, 0 for no limit. */
@@ -253,12 +266,21 @@ static int inflate_piece(z_stream *stream, const uint8_t *data, size_t size, str
         if (limit && out->size > limit)
             return UVWS_TOO_BIG;
         if (result == Z_STREAM_END)
-            inflateReset(stream); /* a block marked as the last: section 7.2.3.5 */
+            inflateResetKeep(stream); /* a block marked as the last: section 7.2.3.4 */
+        else if (result == Z_MEM_ERROR)
+            return UVWS_NO_MEMORY;
         else if (result != Z_OK && result != Z_BUF_ERROR)
             return UVWS_FAILED;
         if (stream->avail_out && (!stream->avail_in || result == Z_BUF_ERROR))
             return stream->avail_in ? UVWS_FAILED : UVWS_OK;
     }
+}
+
+/* What is cut off in the middle of a block takes the tail for a part of that, without an error. */
+static int inflate_tail(z_stream *stream, struct buffer *out, uint64_t limit)
+{
+    int result = inflate_piece(stream, tail, sizeof(tail), out, limit);
+    return !result && stream->data_type != BETWEEN_BLOCKS ? UVWS_FAILED : result;
 }
 
 /* Decompresses a piece of a message to the end of `out`; `whole` when it is the last. */
@@ -273,7 +295,7 @@ int uvws_inflate(uvws_connection *connection, const char *data, size_t size, boo
         return UVWS_NO_MEMORY;
     int result = inflate_piece(deflate->in, (const uint8_t *)data, size, out, limit);
     if (!result && whole)
-        result = inflate_piece(deflate->in, tail, sizeof(tail), out, limit);
+        result = inflate_tail(deflate->in, out, limit);
     if (!result && whole && !deflate->options.in_takeover)
         give_inflate(connection);
     return result;

@@ -43,11 +43,12 @@ static int64_t append_frame(uvws_connection *connection, int first, const char *
 static int64_t append_compressed(uvws_connection *connection, int first, const char *data,
                                  size_t size)
 {
-    int result = uvws_deflate(connection, data, size, (first & FRAME_FINAL) != 0);
-    if (result)
-        return result;
     const struct buffer *deflated = &connection->context->deflated;
-    return append_frame(connection, first, deflated->data, deflated->size);
+    int64_t result = uvws_deflate(connection, data, size, (first & FRAME_FINAL) != 0);
+    if (!result)
+        result = append_frame(connection, first, deflated->data, deflated->size);
+    uvws_deflate_done(connection, result >= 0);
+    return result;
 }
 
 int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_t size)

@@ -319,6 +319,7 @@ void uvws_deflate_free(uvws_connection *connection);
 void uvws_deflate_free_spares(uvws_context *context);
 bool uvws_deflate_wanted(const uvws_connection *connection, size_t size);
 int uvws_deflate(uvws_connection *connection, const char *data, size_t size, bool final);
+void uvws_deflate_done(uvws_connection *connection, bool sent);
 int uvws_inflate(uvws_connection *connection, const char *data, size_t size, bool whole,
                  struct buffer *out);
 
