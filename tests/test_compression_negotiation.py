@@ -154,8 +154,10 @@ def test_compression_by_another_name_is_refused(runner: Runner, how: str, value:
                 "server_max_window_bits": 10,
                 "client_max_window_bits": 11,
             },
-            "server_no_context_takeover; client_no_context_takeover; "
-            "server_max_window_bits=10; client_max_window_bits=11",
+            (
+                "server_no_context_takeover; client_no_context_takeover; "
+                "server_max_window_bits=10; client_max_window_bits=11"
+            ),
         ),
         ({"level": 1, "memory_level": 1, "threshold": 100}, "client_max_window_bits"),
     ],
@@ -179,16 +181,20 @@ def test_an_offer_says_what_differs_from_the_defaults(
         ("; client_max_window_bits=15", ""),
         ("; client_max_window_bits=8", "; client_max_window_bits=8"),
         ("; server_max_window_bits=15", "; server_max_window_bits=15"),
-        *(("; server_max_window_bits=%d" % bits,) * 2 for bits in BITS),
-        *(("; client_max_window_bits=%d" % bits,) * 2 for bits in range(9, 15)),
+        *((f"; server_max_window_bits={bits}",) * 2 for bits in BITS),
+        *((f"; client_max_window_bits={bits}",) * 2 for bits in range(9, 15)),
         ('; server_max_window_bits="10"', "; server_max_window_bits=10"),
         (";server_max_window_bits=10", "; server_max_window_bits=10"),
         (" ; server_max_window_bits = 10 ", "; server_max_window_bits=10"),
         (
-            "; client_max_window_bits=9; server_max_window_bits=10; client_no_context_takeover; "
-            "server_no_context_takeover",
-            "; server_no_context_takeover; client_no_context_takeover; "
-            "server_max_window_bits=10; client_max_window_bits=9",
+            (
+                "; client_max_window_bits=9; server_max_window_bits=10; "
+                "client_no_context_takeover; server_no_context_takeover"
+            ),
+            (
+                "; server_no_context_takeover; client_no_context_takeover; "
+                "server_max_window_bits=10; client_max_window_bits=9"
+            ),
         ),
     ],
 )
@@ -258,7 +264,10 @@ def test_nothing_offered_is_not_answered() -> None:
          f"{PLAIN}; client_no_context_takeover"),
         ((f"foo, bar; x=1, {PLAIN}, baz",), PLAIN),
         ((f", ,{PLAIN},",), PLAIN),
-        (("foo", f"{PLAIN}; server_max_window_bits=9", PLAIN), f"{PLAIN}; server_max_window_bits=9"),
+        (
+            ("foo", f"{PLAIN}; server_max_window_bits=9", PLAIN),
+            f"{PLAIN}; server_max_window_bits=9",
+        ),
         ((f"{PLAIN}; unknown", PLAIN), PLAIN),
     ],
 )  # fmt: skip

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support import Recorder, Runner, time_limit
+from support.memory import peak_of
 from support.pairs import SIDES
 from support.wire import RawPeer, RawServer, dial_websocket
 
@@ -33,27 +32,6 @@ def connect(runner: Runner, side: str) -> tuple[RawPeer, Recorder]:
         peer = server.accept_websocket()
     runner.run(recorder.saw("connect"))
     return peer, recorder
-
-
-def peak_of(work: Any) -> int:
-    """Return by how much resident memory grew at most while something was done."""
-    statm = Path("/proc/self/statm")
-    highest = before = int(statm.read_text().split()[1])
-    over = threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not over.wait(0.005):
-            highest = max(highest, int(statm.read_text().split()[1]))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        work()
-    finally:
-        over.set()
-        thread.join()
-    return (highest - before) * 4096
 
 
 @pytest.mark.parametrize("side", SIDES)
