@@ -24,6 +24,7 @@ from support.deflating import (
 )
 from support.memory import allocated, peak_of
 from support.pairs import SIDES, Pair
+from support.patches import compresses
 from support.payloads import SIZES, binary, of_kind
 from support.wire import (
     BINARY,
@@ -38,6 +39,8 @@ from support.wire import (
     dial_websocket,
     upgrade_request,
 )
+
+pytestmark = compresses
 
 KIB, MIB = 1 << 10, 1 << 20
 DEFLATE = {"compression": "deflate"}

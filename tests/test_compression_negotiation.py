@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from uvws._core import lib
 
 import uvws
 from support import Recorder, Runner, no_callbacks, url_of
+from support.patches import compresses
 from support.wire import RawServer, dial, upgrade_request
 from uvws.compression import Agreed, NegotiationError, answer, check_answer, offer
 from uvws.headers import Headers
@@ -104,6 +106,15 @@ def test_what_is_no_int_is_refused(name: str, value: Any) -> None:
 def test_what_is_no_bool_is_refused(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"^{name} must be a bool"):
         uvws.Deflate(**{name: value})
+
+
+@pytest.mark.skipif(lib.uvws_has_deflate(), reason="this libwebsockets does")
+def test_compression_is_refused_where_libwebsockets_does_not_let_it_through(
+    runner: Runner,
+) -> None:
+    for ask in ways_to_ask(runner.context()).values():
+        with pytest.raises(ValueError, match="needs the libwebsockets that comes with uvws"):
+            ask(compression="deflate")
 
 
 def ways_to_ask(context: uvws.Context) -> dict[str, Callable[..., object]]:
@@ -437,19 +448,23 @@ def values_in(head: bytes, begin: bytes) -> list[str]:
     return re.findall(rf"(?im)^{HEADER}: *(.*?)\r$", head.decode())
 
 
+@compresses
 def test_a_server_that_was_not_told_to_answers_nothing(runner: Runner) -> None:
     assert said_by_the_server(runner, PLAIN, on_handshake=lambda headers: True) == []
 
 
+@compresses
 def test_a_server_answers_no_client_that_offers_nothing(runner: Runner) -> None:
     assert said_by_the_server(runner, compression="deflate") == []
 
 
+@compresses
 @pytest.mark.parametrize("compression", ["deflate", uvws.Deflate()])
 def test_a_server_answers_an_offer(runner: Runner, compression: Any) -> None:
     assert said_by_the_server(runner, PLAIN, compression=compression) == [PLAIN]
 
 
+@compresses
 def test_a_server_answers_next_to_its_other_headers(runner: Runner) -> None:
     options = {
         "headers": {"X-One": "1"},
@@ -459,6 +474,7 @@ def test_a_server_answers_next_to_its_other_headers(runner: Runner) -> None:
     assert said_by_the_server(runner, PLAIN, compression="deflate", **options) == [PLAIN]
 
 
+@compresses
 def test_a_refusal_negotiates_nothing(runner: Runner) -> None:
     said = said_by_the_server(
         runner,
@@ -470,15 +486,18 @@ def test_a_refusal_negotiates_nothing(runner: Runner) -> None:
     assert said == []
 
 
+@compresses
 def test_a_server_reads_every_header_line(runner: Runner) -> None:
     lines = ("foo; a=1", f"{PLAIN}; server_max_window_bits=8", f"bar, {PLAIN}; unknown", PLAIN)
     assert said_by_the_server(runner, *lines, compression="deflate") == [PLAIN]
 
 
+@compresses
 def test_a_server_lets_in_whom_it_cannot_answer(runner: Runner) -> None:
     assert said_by_the_server(runner, f"{PLAIN}; unknown", compression="deflate") == []
 
 
+@compresses
 def test_a_server_answers_with_its_own_wishes(runner: Runner) -> None:
     compression = uvws.Deflate(server_no_context_takeover=True, client_max_window_bits=10)
     assert said_by_the_server(
@@ -492,16 +511,19 @@ def offered_by_the_client(runner: Runner, **options: Any) -> list[str]:
     return values_in(server.accept().take_head(), b"GET ")
 
 
+@compresses
 def test_a_client_that_was_not_told_to_offers_nothing(runner: Runner) -> None:
     assert offered_by_the_client(runner) == []
 
 
+@compresses
 @pytest.mark.parametrize("compression", ["deflate", uvws.Deflate()])
 def test_a_client_offers(runner: Runner, compression: Any) -> None:
     offered = offered_by_the_client(runner, compression=compression)
     assert offered == [f"{PLAIN}; client_max_window_bits"]
 
 
+@compresses
 def test_a_client_offers_next_to_its_other_headers(runner: Runner) -> None:
     options = {"headers": {"X-One": "1"}, "protocol": "chat", "compression": "deflate"}
     assert offered_by_the_client(runner, **options) == [f"{PLAIN}; client_max_window_bits"]
@@ -517,11 +539,13 @@ def outcome_of(runner: Runner, *answers: str, **options: Any) -> Recorder:
     return recorder
 
 
+@compresses
 @pytest.mark.parametrize("answers", [(PLAIN,), (), ("",), (f"{PLAIN}; server_max_window_bits=9",)])
 def test_a_client_connects_where_the_answer_fits(runner: Runner, answers: tuple[str, ...]) -> None:
     assert outcome_of(runner, *answers, compression="deflate").names == ["connect"]
 
 
+@compresses
 @pytest.mark.parametrize(
     ("answers", "compression", "message"),
     [
@@ -560,6 +584,7 @@ def test_a_client_fails_where_it_does_not(
     assert error.headers.get_all(HEADER) == list(answers)
 
 
+@compresses
 def test_a_client_that_failed_leaves_and_says_nothing_more(runner: Runner) -> None:
     recorder = Recorder()
     server = RawServer(runner)
@@ -571,6 +596,7 @@ def test_a_client_that_failed_leaves_and_says_nothing_more(runner: Runner) -> No
     assert peer.frames() == []
 
 
+@compresses
 @sides
 def test_who_asks_alone_gets_a_connection_without(runner: Runner, side: str) -> None:
     asking = {"compression": "deflate"}
@@ -589,11 +615,13 @@ def test_who_asks_alone_gets_a_connection_without(runner: Runner, side: str) -> 
     assert HEADER not in recorder.events[0][1]
 
 
+@compresses
 def test_the_user_sees_what_was_agreed_on_in_the_headers(runner: Runner) -> None:
     recorder = outcome_of(runner, PLAIN, compression="deflate")
     assert recorder.events[0][1].get_all(HEADER) == [PLAIN]
 
 
+@compresses
 @pytest.mark.parametrize("name", [HEADER, HEADER.lower()])
 def test_the_header_itself_is_not_the_users_to_set(runner: Runner, name: str) -> None:
     context = runner.context()

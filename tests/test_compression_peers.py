@@ -19,8 +19,11 @@ from websockets.extensions.permessage_deflate import (
 
 import uvws
 from support import Recorder, Runner, echo, loop_kinds, time_limit, url_of
+from support.patches import compresses
 from support.payloads import binary, text
 from support.peers import ClientThread
+
+pytestmark = compresses
 
 EXTENSION = "Sec-WebSocket-Extensions"
 DEFLATE = {"compression": "deflate"}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from uvws._core import ffi, lib
+
+# lws closes connections that use the bit RSV1, but for a patch.
+compresses = pytest.mark.skipif(
+    not lib.uvws_has_deflate(), reason="this libwebsockets does not let compression through"
+)
 
 # What fails without our patches, by the name of the test function. The reasons are those of the
 # patches: csrc/lws-patches.
