@@ -81,6 +81,57 @@ def test_pings_of_both_sides_at_once_are_answered(runner: Runner, side: str) -> 
 
 
 @by_side
+def test_several_pings_in_one_segment_are_all_answered(runner: Runner, side: str) -> None:
+    peer, _ = raw_pair(runner, side)
+    mask = b"mask" if side == "server" else None
+    payloads = [b"%d" % n for n in range(20)]
+    peer.send(b"".join(frame(PING, each, mask=mask) for each in payloads))
+    runner.run(peer.saw_frames(len(payloads)))
+    assert [(each.opcode, each.payload) for each in peer.frames()] == [
+        (PONG, each) for each in payloads
+    ]
+
+
+@by_side
+def test_a_ping_is_answered_before_what_is_queued(runner: Runner, side: str) -> None:
+    count = 400
+    peer, recorder = raw_pair(runner, side)
+    connection = recorder.connection
+    peer.pause()
+    for _ in range(count):
+        connection.send(bytes(60_000))
+    runner.turns(20)
+    assert connection.send_queue_size > 0  # the socket is full
+    peer.send(frame(PING, b"now", mask=b"mask" if side == "server" else None))
+    runner.turns(20)
+    peer.resume()
+    runner.run(peer.saw_frames(count + 1), timeout=15)
+    opcodes = [each.opcode for each in peer.frames()]
+    assert opcodes.index(PONG) < count
+
+
+@by_side
+def test_of_more_pings_than_are_worth_answering_the_last_is_answered(
+    runner: Runner, side: str
+) -> None:
+    # RFC 6455, section 5.5.3: a peer that does not read need not get a pong for each.
+    peer, recorder = raw_pair(runner, side)
+    mask = b"mask" if side == "server" else None
+    connection = recorder.connection
+    peer.pause()
+    while connection.send_queue_size < MIB:  # the socket is full
+        connection.send(bytes(MIB))
+        runner.turns(3)
+    peer.send(b"".join(frame(PING, b"%06d" % n, mask=mask) for n in range(5000)))
+    runner.turns(50)
+    peer.resume()
+    runner.run(lambda: any(each.payload == b"004999" for each in peer.frames()), timeout=15)
+    pongs = [each for each in peer.frames() if each.opcode == PONG]
+    assert pongs[-1].payload == b"004999"
+    assert len(pongs) < 4000
+
+
+@by_side
 def test_a_ping_is_no_event_for_the_one_that_answers_it(runner: Runner, side: str) -> None:
     pair = Pair(runner)
     connection, receiver = pair.sender(side)
