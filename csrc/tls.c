@@ -29,6 +29,8 @@ void uvws_tls_init(void)
     OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS, NULL);
 }
 
+#define READ_AHEAD (128 * 1024)
+
 static bool complain(char *error, const char *what)
 {
     char reason[160] = "";
@@ -105,6 +107,12 @@ static void common_options(SSL_CTX *tls)
 {
     SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
     SSL_CTX_set_options(tls, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+#ifdef UVWS_BUNDLED_LWS
+    /* As many records as there are in one go: the patch 0034 leaves none behind. The memory is
+     * given back between reads. */
+    SSL_CTX_set_read_ahead(tls, 1);
+    SSL_CTX_set_default_read_buffer_len(tls, READ_AHEAD);
+#endif
     SSL_CTX_set_mode(tls, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
 }
 
