@@ -97,6 +97,13 @@ def flag(name: str, value: object, *, default: bool) -> bool:
     return value
 
 
+def verify(value: object) -> bool:
+    """Return `ssl_verify`: what is no bool must not turn it off by being false."""
+    if not isinstance(value, bool):
+        raise TypeError(f"ssl_verify must be a bool, not {type(value).__name__}")
+    return value
+
+
 def message_limit(value: object) -> int:
     """Return `max_message_size` in bytes, 0 meaning no limit."""
     number = _integer("max_message_size", value)
@@ -129,7 +136,11 @@ def protocols(value: object) -> list[str]:
     if value is None:
         return []
     names = [value] if isinstance(value, str) else value
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+    if (
+        not isinstance(names, Sequence)
+        or isinstance(names, (bytes, bytearray))
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise TypeError("protocol must be a str, a sequence of str, or None")
     for name in names:
         if not _TOKEN.fullmatch(name):
