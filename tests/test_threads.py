@@ -134,12 +134,20 @@ def test_what_is_dead_still_belongs_to_its_thread(runner: Runner, end: str) -> N
         lambda: scene.connection.send_text("x"),
         lambda: scene.connection.send_binary(b"x"),
         scene.connection.close,
+        scene.listener.close,
+        lambda: scene.context.connections,
         lambda: scene.connection.stash,
         lambda: scene.connection.send_queue_size,
         lambda: scene.connection.is_connected,
     ):
         outcome = _elsewhere(call)
         assert isinstance(outcome, uvws.WrongThread), outcome
+
+
+def test_a_context_that_is_closed_may_be_closed_again_on_any_thread(runner: Runner) -> None:
+    scene = _Scene(runner)
+    scene.context.close()
+    assert _elsewhere(scene.context.close) is None
 
 
 def test_a_connecting_one_belongs_to_its_thread_too(runner: Runner) -> None:

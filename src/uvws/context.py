@@ -388,10 +388,11 @@ class Context:
 
         A Close frame with code 1001 is tried on every open connection, without waiting; each gets
         `on_close` with 1001, a connecting one `on_error`. No callback comes after this. Closing
-        twice does nothing.
+        twice does nothing, on whatever thread: a `with` block may end on another one than the
+        loop, which has closed the context, ran on.
 
         Raises:
-            uvws.WrongThread: this is not the loop's thread.
+            uvws.WrongThread: this is not the loop's thread, and the context is open.
         """
         core = self._core
         if core is None or core.closed:
