@@ -142,7 +142,9 @@ class Connection:
 
         Raises:
             TypeError: `data` is neither.
+            UnicodeEncodeError: `data` has a lone surrogate.
             uvws.ConnectionClosed: the connection is not open.
+            uvws.InvalidState: a message in fragments has begun and has not been ended.
             uvws.WrongThread: this is not the loop's thread.
         """
         if data.__class__ is str:
@@ -177,7 +179,9 @@ class Connection:
 
         Raises:
             TypeError: `data` is not a str.
+            UnicodeEncodeError: `data` has a lone surrogate.
             uvws.ConnectionClosed: the connection is not open.
+            uvws.InvalidState: a message in fragments has begun and has not been ended.
             uvws.WrongThread: this is not the loop's thread.
         """
         if not isinstance(data, str):
@@ -190,6 +194,7 @@ class Connection:
         Raises:
             TypeError: `data` is not bytes-like.
             uvws.ConnectionClosed: the connection is not open.
+            uvws.InvalidState: a message in fragments has begun and has not been ended.
             uvws.WrongThread: this is not the loop's thread.
         """
         self._send(_BINARY, _bytes("data", data, "bytes-like"))

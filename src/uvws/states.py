@@ -12,13 +12,14 @@ class State(str, Enum):
     """
 
     CONNECTING = "connecting"
-    """The TCP connect, the TLS handshake or the WebSocket handshake is under way."""
+    """The name look-up, the TCP connect, or the TLS or WebSocket handshake is under way."""
 
     CONNECTED = "connected"
     """The handshake is done: messages can be sent and received."""
 
     CLOSING = "closing"
-    """A Close frame has been sent or received (RFC 6455, section 7.1.3): nothing can be sent."""
+    """`close()` was called, or a Close frame received (RFC 6455, section 7.1.3): what is queued is
+    still sent, but nothing more can be."""
 
     CLOSED = "closed"
     """The network side is gone."""
