@@ -1,4 +1,4 @@
-"""The programs in README.md run as they stand, but for the port."""
+"""The programs in README.md run as they stand, but for the port, and its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ def test_every_program_of_the_readme_is_tested() -> None:
     assert SERVERS
     assert CLIENTS
     assert sorted(SERVERS + CLIENTS) == sorted(BLOCKS)
+
+
+def test_every_example_is_linked_once() -> None:
+    examples = [path for path in (README.parent / "examples").glob("*.py") if path.name[0] != "_"]
+    linked = re.findall(r"\((examples/\w+\.py)\)", README.read_text())
+    assert sorted(linked) == sorted(f"examples/{path.name}" for path in examples)
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", README.read_text())
+    assert [link for link in links if not (README.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("server", SERVERS)
