@@ -87,6 +87,7 @@ def test_both_ends_agree_on_the_subprotocol(runner: Runner) -> None:
     pair = Pair(runner, listen={"protocol": ["b", "a"]}, connect={"protocol": ["a", "b"]})
     assert pair.connection("server").protocol == "b"
     assert pair.connection("client").protocol == "b"
+    assert pair.client.events[0][1]["Sec-WebSocket-Protocol"] == "b"
 
 
 def test_without_a_match_neither_end_has_a_subprotocol(runner: Runner) -> None:

@@ -169,9 +169,12 @@ class Context:
             compression: None, "deflate", or a `uvws.Deflate`, to offer permessage-deflate.
             on_connect: called with the connection and the response headers.
             on_message: called with each whole message: str for text, bytes for binary.
-            on_close: called with the close code and the reason, once the connection has been open.
-            on_error: called with an exception; after one before the connection is open nothing
-                follows.
+            on_close: called with the close code and the reason, once the connection has been open:
+                1005 where the peer gave no code, 1006 where there was no Close frame.
+            on_error: called with an exception. Before the connection is open that is
+                `uvws.ConnectTimeout`, `uvws.HandshakeError`, `uvws.TLSError`, an OSError, or
+                `uvws.ConnectionClosed` if the context is closed, and nothing follows; then it is
+                `uvws.MessageTooBig`, and `on_close` follows.
             on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
@@ -256,19 +259,21 @@ class Context:
             ssl_key: its private key.
             ssl_ca: authorities one of which must have signed the client's certificate.
             max_message_size: largest message to accept, in bytes; 0 for no limit.
-            headers: headers for the response to every upgrade.
+            headers: headers for the response to every upgrade; 8192 bytes at most, together with
+                the longest subprotocol.
             compression: None, "deflate", or a `uvws.Deflate`: permessage-deflate for clients that
                 offer it. `max_message_size` counts what is decompressed.
             on_handshake: called with the request headers before an upgrade is answered. True or a
-                mapping of more response headers accepts; False or None refuses with 403, a
-                `uvws.Reject` as it says, an exception with 500. It must not run the loop.
+                mapping of more response headers, of 8192 bytes at most, accepts; False or None
+                refuses with 403, a `uvws.Reject` as it says, an exception, or anything else that
+                is returned, with 500. It must not run the loop.
             on_request: called with a `uvws.Request` that asks for no upgrade; returns a
                 `uvws.Response`, after which the connection is closed. Without it the answer is 426.
                 It must not run the loop.
             on_connect: called with the connection and the request headers, the path under "Path".
             on_message: called with each whole message: str for text, bytes for binary.
-            on_close: called with the close code and the reason.
-            on_error: called with an exception.
+            on_close: called with the close code and the reason, as for `connect`.
+            on_error: called with a `uvws.MessageTooBig`; `on_close` follows.
             on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
@@ -348,7 +353,9 @@ class Context:
             on_connect: called with the connection and None once the handshake is done.
             on_message: called with each whole message: str for text, bytes for binary.
             on_close: called with the close code and the reason, once the connection has been open.
-            on_error: called with an exception; after a `uvws.HandshakeError` nothing follows.
+            on_error: called with a `uvws.HandshakeError`, or a `uvws.ConnectionClosed` if the
+                context is closed before the handshake is done, and nothing follows; or with a
+                `uvws.MessageTooBig`, and `on_close` follows.
             on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
