@@ -11,6 +11,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "uvws.h"
 
@@ -226,7 +227,8 @@ static struct tx_chunk *large_frame(uvws_connection *connection, int kind, const
     if (!chunk)
         return NULL;
     size_t header = uvws_frame_header(chunk->data, FRAME_FINAL | kind, size, key);
-    size_t inside = CHUNK_CAPACITY - header;
+    /* A TLS record of its own for the header would be a waste. */
+    size_t inside = lws_get_ssl(connection->wsi) ? CHUNK_CAPACITY - header : 0;
     if (inside > size)
         inside = size;
     if (key) {
@@ -261,31 +263,44 @@ int64_t uvws_tx_pin(uvws_connection *connection, int kind, const uint8_t *payloa
     return queued_now(connection, size);
 }
 
-/* The next part of a large frame: what is left of its beginning, or a piece of the rest. */
-static const uint8_t *next_part(uvws_connection *connection, const struct tx_chunk *chunk,
-                                size_t *size)
+/* What is left of a large frame's beginning, and a piece of the rest; returns how many parts. */
+static int next_parts(uvws_connection *connection, const struct tx_chunk *chunk,
+                      struct iovec parts[2])
 {
-    if (chunk->written < chunk->size) {
-        *size = chunk->size - chunk->written;
-        return chunk->data + chunk->written;
+    int count = 0;
+    size_t at = 0;
+    if (chunk->written < chunk->size)
+        parts[count++] = (struct iovec){(void *)(uintptr_t)(chunk->data + chunk->written),
+                                        chunk->size - chunk->written};
+    else
+        at = chunk->written - chunk->size;
+    size_t most = connection->is_client ? PIECE_SIZE : TURN_SIZE;
+    size_t size = chunk->pinned_size - at;
+    const uint8_t *piece = chunk->pinned + at;
+    if (size > most)
+        size = most;
+    if (connection->is_client) {
+        uint8_t *scratch = (uint8_t *)connection->context->mask_scratch;
+        uvws_frame_mask(scratch, piece, size, chunk->mask, chunk->masked_at + at);
+        piece = scratch;
     }
-    size_t at = chunk->written - chunk->size;
-    *size = chunk->pinned_size - at;
-    if (*size > PIECE_SIZE)
-        *size = PIECE_SIZE;
-    if (!connection->is_client)
-        return chunk->pinned + at;
-    uint8_t *scratch = (uint8_t *)connection->context->mask_scratch;
-    uvws_frame_mask(scratch, chunk->pinned + at, *size, chunk->mask, chunk->masked_at + at);
-    return scratch;
+    if (size)
+        parts[count++] = (struct iovec){(void *)(uintptr_t)piece, size};
+    return count;
 }
 
 static int write_large(uvws_connection *connection, struct tx_chunk *chunk, size_t *written)
 {
+    struct iovec parts[2];
+    int count = next_parts(connection, chunk, parts);
     size_t size = 0;
-    const uint8_t *part = next_part(connection, chunk, &size);
+    /* Over TLS a part is written by itself. */
+    if (count > 1 && lws_get_ssl(connection->wsi))
+        count = 1;
+    for (int n = 0; n < count; n++)
+        size += parts[n].iov_len;
     bool last = chunk->written + size == chunk->size + chunk->pinned_size;
-    int taken = lws_ws_write_part(connection->wsi, part, size, last);
+    long taken = lws_ws_write_parts(connection->wsi, parts, count, last);
     if (taken < 0)
         return -1;
     *written = (size_t)taken;
