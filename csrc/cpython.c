@@ -12,12 +12,15 @@
 #define BYTES_MIN 32768
 /* More than this is not set aside on the word of a frame header. */
 #define BYTES_MAX (64 * 1024 * 1024)
+/* Characters. */
+#define LONG_TEXT 1024
 
 /* The names that are looked up; made once and kept, as modules of this kind are. */
 static PyObject *name_deliver;
 static PyObject *name_address;
 static PyObject *name_send_other;
 static PyObject *name_refuse;
+static PyObject *name_isascii;
 static PyObject *name_rare;
 static PyObject *name_report;
 
@@ -29,6 +32,7 @@ static bool intern_names(void)
     } names[] = {
         {&name_deliver, "deliver"}, {&name_address, "address"},    {&name_send_other, "send_other"},
         {&name_refuse, "refuse"},   {&name_rare, "dispatch_rare"}, {&name_report, "report_current"},
+        {&name_isascii, "isascii"},
     };
     for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++)
         if (!*names[n].where && !(*names[n].where = PyUnicode_InternFromString(names[n].name)))
@@ -50,14 +54,32 @@ static uvws_connection *connection_of(PyObject *self)
     return connection;
 }
 
-static const char *contents(PyObject *data, int *kind, Py_ssize_t *size)
+/* Whether a text is one whose UTF-8 is what it has in memory. For any other CPython makes the UTF-8
+ * and keeps it with the object, which is not to be done to large ones. */
+static bool has_utf8(PyObject *text)
 {
-    if (PyUnicode_CheckExact(data)) {
-        *kind = UVWS_TEXT;
-        return PyUnicode_AsUTF8AndSize(data, size);
-    }
+    if (PyUnicode_GetLength(text) < LONG_TEXT)
+        return true;
+    PyObject *answer = PyObject_CallMethodObjArgs(text, name_isascii, NULL);
+    bool is_ascii = answer == Py_True;
+    PyErr_Clear();
+    Py_XDECREF(answer);
+    return is_ascii;
+}
+
+/* `*owner`, a new reference, holds the memory that is returned. */
+static const char *contents(PyObject *data, int *kind, Py_ssize_t *size, PyObject **owner)
+{
     char *bytes = NULL;
-    *kind = UVWS_BINARY;
+    *kind = PyUnicode_CheckExact(data) ? UVWS_TEXT : UVWS_BINARY;
+    if (*kind == UVWS_TEXT && !has_utf8(data)) {
+        *owner = PyUnicode_AsUTF8String(data);
+        return *owner && !PyBytes_AsStringAndSize(*owner, &bytes, size) ? bytes : NULL;
+    }
+    Py_INCREF(data);
+    *owner = data;
+    if (*kind == UVWS_TEXT)
+        return PyUnicode_AsUTF8AndSize(data, size);
     return PyBytes_AsStringAndSize(data, &bytes, size) ? NULL : bytes;
 }
 
@@ -85,20 +107,33 @@ static PyObject *refuse(PyObject *self, int64_t result)
     return answer;
 }
 
-static PyObject *method_send(PyObject *self, PyObject *data)
+static int64_t send_object(uvws_connection *connection, PyObject *data, bool *failed)
 {
     int kind;
+    int64_t result = 0;
     Py_ssize_t size;
+    PyObject *owner = NULL;
+    const char *payload = contents(data, &kind, &size, &owner);
+    *failed = !payload;
+    if (payload && size < UVWS_PIN_SIZE)
+        result = uvws_send(connection, kind, payload, (size_t)size);
+    else if (payload)
+        result = send_large(connection, kind, payload, size, owner);
+    Py_XDECREF(owner);
+    return result;
+}
+
+static PyObject *method_send(PyObject *self, PyObject *data)
+{
+    bool failed;
     if (!PyUnicode_CheckExact(data) && !PyBytes_CheckExact(data))
         return PyObject_CallMethodObjArgs(self, name_send_other, data, NULL);
     uvws_connection *connection = connection_of(self);
     if (!connection && PyErr_Occurred())
         return NULL;
-    const char *payload = contents(data, &kind, &size);
-    if (!payload)
+    int64_t result = send_object(connection, data, &failed);
+    if (failed)
         return NULL;
-    int64_t result = size < UVWS_PIN_SIZE ? uvws_send(connection, kind, payload, (size_t)size)
-                                          : send_large(connection, kind, payload, size, data);
     if (result < 0)
         return refuse(self, result);
     Py_RETURN_NONE;

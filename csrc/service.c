@@ -251,6 +251,7 @@ static void finish_close(uvws_context *context)
     if (!context->closed || context->busy || context->flushing || !context->lws)
         return;
     destroy_lws(context);
+    uvws_events_free(context); /* nobody is told any more; they hold objects of the user's */
     context->loop.ops->close(context);
     uvws_context_unref(context);
 }

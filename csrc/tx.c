@@ -3,11 +3,11 @@
  * says that a connection is writable, as many as there are in one write.
  *
  * The queue is a list of chunks. Small frames share a chunk, which goes to lws whole: lws copies
- * what the socket did not take. A large frame has a chunk to itself, with only its beginning in it;
- * the rest is read where the caller has it ("pinned"), in pieces, and of these nothing is copied
- * but what a client must mask. While such a frame is under way no other may come in between, not
- * even one of lws's own, which is what our patch for writing in parts is for; without it large
- * payloads are copied like small ones.
+ * what the socket did not take. A large frame has a chunk to itself and is written in pieces, of
+ * which lws keeps nothing. Where it can, the chunk has only its beginning, and the rest is read
+ * where the caller has it ("pinned"): nothing is copied but what a client must mask. While such a
+ * frame is under way no other may come in between, not even one of lws's own, which is what our
+ * patch for writing in parts is for; without it large payloads go to lws like small ones.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,8 @@ struct tx_chunk {
     uint64_t token; /* 0: not a large frame */
     const uint8_t *pinned;
     size_t pinned_size;
-    size_t written;   /* of data and pinned together */
+    size_t written; /* of data and pinned together */
+    bool begun;     /* offered to the socket: OpenSSL may hold some of it and have taken nothing */
     size_t masked_at; /* where in the payload `pinned` begins */
     uint8_t mask[4];
     uint8_t data[];
@@ -58,6 +59,7 @@ static struct tx_chunk *chunk_new(uvws_context *context, size_t capacity)
     chunk->pinned = NULL;
     chunk->pinned_size = 0;
     chunk->written = 0;
+    chunk->begun = false;
     return chunk;
 }
 
@@ -142,7 +144,7 @@ void uvws_tx_clear(uvws_connection *connection)
 void uvws_tx_clear_but_begun(uvws_connection *connection)
 {
     struct tx_chunk *begun = connection->tx_head;
-    if (!begun || !begun->written) {
+    if (!begun || !begun->begun) {
         uvws_tx_clear(connection);
         return;
     }
@@ -212,6 +214,12 @@ int64_t uvws_tx_added(uvws_connection *connection, size_t size, size_t payload)
 }
 
 #ifndef UVWS_BUNDLED_LWS
+static bool is_large(const struct tx_chunk *chunk)
+{
+    (void)chunk;
+    return false;
+}
+
 static int write_large(uvws_connection *connection, struct tx_chunk *chunk, size_t *written)
 {
     (void)connection;
@@ -220,6 +228,12 @@ static int write_large(uvws_connection *connection, struct tx_chunk *chunk, size
     return -1; /* there are none */
 }
 #else
+/* Written in pieces, so that lws holds little and progress shows. */
+static bool is_large(const struct tx_chunk *chunk)
+{
+    return chunk->token || chunk->size > CHUNK_CAPACITY;
+}
+
 static struct tx_chunk *large_frame(uvws_connection *connection, int kind, const uint8_t *payload,
                                     size_t size, const uint8_t *key)
 {
@@ -269,17 +283,19 @@ static int next_parts(uvws_connection *connection, const struct tx_chunk *chunk,
 {
     int count = 0;
     size_t at = 0;
-    if (chunk->written < chunk->size)
+    size_t most = connection->is_client || lws_get_ssl(connection->wsi) ? PIECE_SIZE : TURN_SIZE;
+    if (chunk->written < chunk->size) {
+        size_t left = chunk->size - chunk->written;
         parts[count++] = (struct iovec){(void *)(uintptr_t)(chunk->data + chunk->written),
-                                        chunk->size - chunk->written};
-    else
+                                        left > most ? most : left};
+    } else {
         at = chunk->written - chunk->size;
-    size_t most = connection->is_client ? PIECE_SIZE : TURN_SIZE;
+    }
     size_t size = chunk->pinned_size - at;
     const uint8_t *piece = chunk->pinned + at;
     if (size > most)
         size = most;
-    if (connection->is_client) {
+    if (connection->is_client && size) {
         uint8_t *scratch = (uint8_t *)connection->context->mask_scratch;
         uvws_frame_mask(scratch, piece, size, chunk->mask, chunk->masked_at + at);
         piece = scratch;
@@ -300,6 +316,7 @@ static int write_large(uvws_connection *connection, struct tx_chunk *chunk, size
     for (int n = 0; n < count; n++)
         size += parts[n].iov_len;
     bool last = chunk->written + size == chunk->size + chunk->pinned_size;
+    chunk->begun = true;
     long taken = lws_ws_write_parts(connection->wsi, parts, count, last);
     if (taken < 0)
         return -1;
@@ -341,7 +358,7 @@ static int write_whole(uvws_connection *connection, struct tx_chunk *chunk, size
 static bool may_write_pongs(const uvws_connection *connection)
 {
     const struct tx_chunk *head = connection->tx_head;
-    return connection->pongs && !(head && head->written);
+    return connection->pongs && !(head && head->begun);
 }
 
 static int write_pongs(uvws_connection *connection)
@@ -359,8 +376,8 @@ static int write_next(uvws_connection *connection, size_t *written)
     struct tx_chunk *chunk = connection->tx_head;
     if (may_write_pongs(connection))
         return write_pongs(connection);
-    return chunk->token ? write_large(connection, chunk, written)
-                        : write_whole(connection, chunk, written);
+    return is_large(chunk) ? write_large(connection, chunk, written)
+                           : write_whole(connection, chunk, written);
 }
 
 static int finish(uvws_connection *connection)

@@ -230,6 +230,29 @@ def test_on_drain_is_not_called_once_closing(runner: Runner, sender: str) -> Non
 
 
 @by_sender
+def test_on_drain_is_not_called_once_closed_by_the_on_drain_of_another(
+    runner: Runner, sender: str
+) -> None:
+    both: list[Pair] = []
+    drained: list[Any] = []
+
+    def close_all(connection: Any) -> None:
+        drained.append(connection)
+        for pair in both:
+            pair.connection(sender).close()
+
+    context = runner.context()
+    options = {sender: Recorder(on_drain=close_all)}
+    both += [
+        Pair(runner, context=context, listen={"name": name}, **options) for name in ("one", "two")
+    ]
+    for pair in both:
+        pair.connection(sender).send("drains")
+    runner.run(lambda: all(pair.recorder("server").saw("close")() for pair in both))
+    assert len(drained) == 1
+
+
+@by_sender
 def test_on_drain_is_not_called_without_a_send(runner: Runner, sender: str) -> None:
     pair = Pair(runner)
     pair.sender("client" if sender == "server" else "server")[0].send("only received")
@@ -277,6 +300,30 @@ def test_closing_the_context_releases_what_was_queued(runner: Runner, sender: st
     context.close()
     gc.collect()
     assert Watched.gone - before == 10
+
+
+@by_sender
+def test_closing_the_context_releases_bytes_that_were_queued(runner: Runner, sender: str) -> None:
+    payload = bytes(2 * MIB)
+    references = sys.getrefcount(payload)
+    context = runner.context()
+    pair = Pair(runner, context=context)
+    connection = pair.connection(sender)
+    for _ in range(10):
+        connection.send(payload)
+    context.close()
+    assert sys.getrefcount(payload) == references
+
+
+@by_sender
+def test_a_text_that_is_not_ascii_is_no_larger_for_being_sent(runner: Runner, sender: str) -> None:
+    text = "é" * MIB
+    size = sys.getsizeof(text)
+    connection, receiver = Pair(runner).sender(sender)
+    connection.send(text)
+    runner.run(receiver.saw("message"))
+    assert receiver.messages == [text]
+    assert sys.getsizeof(text) == size
 
 
 @by_sender

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import time
 from typing import Any
 
 import pytest
 import websockets
 
 import uvws
-from support import Recorder, Runner, echo, loop_kinds, url_of
+from support import ClientThread, Recorder, Runner, echo, loop_kinds, time_limit, url_of
 from support.pairs import SIDES, Pair
+from support.patches import compresses
 from support.payloads import binary, text
 from support.wire import (
     BINARY,
@@ -23,6 +27,7 @@ from support.wire import (
     close_payload,
     dial_websocket,
     frame,
+    upgrade_request,
 )
 
 MIB = 1 << 20
@@ -141,6 +146,61 @@ def test_what_was_queued_is_sent_before_the_close(runner: Runner, closer: str, s
     runner.run(receiver.saw("close"), timeout=10)
     assert receiver.messages == messages
     assert receiver.events[-1] == ("close", 4001, "bye")
+
+
+LARGE_SENDS: dict[str, tuple[dict[str, Any], Any]] = {
+    "a message": ({}, lambda connection, data: connection.send(data)),
+    "a fragment": ({}, lambda connection, data: connection.send_fragment(data, binary=True)),
+    "a compressed message": (
+        {"compression": "deflate"},
+        lambda connection, data: connection.send(data),
+    ),
+}
+
+
+@loop_kinds("uvloop")
+@compresses
+@pytest.mark.parametrize("what", LARGE_SENDS)
+def test_what_a_slow_peer_takes_is_sent_before_the_close_however_long_it_takes(
+    runner: Runner, what: str
+) -> None:
+    options, send = LARGE_SENDS[what]
+    data = binary(14 * MIB)
+    recorder = Recorder()
+    listener = runner.context().listen(host="127.0.0.1", **options, **recorder.callbacks)
+
+    async def peer() -> bytes:
+        # 7 seconds, where a peer that takes nothing has 5.
+        return await asyncio.to_thread(_read_at, listener.port, 2 * MIB)
+
+    client = ClientThread(peer, runner.wake)
+    runner.add_peer(client)
+    runner.run(recorder.saw("connect"))
+    send(recorder.connection, data)
+    recorder.connection.close()
+    runner.run(client.done, timeout=30)
+    runner.run(recorder.saw("close"))
+    assert recorder.events[-1] == ("close", 1000, "")
+    assert client.result().endswith(frame(CLOSE, close_payload(1000)))
+
+
+def _read_at(port: int, rate: int) -> bytes:
+    """Read so many bytes a second until a Close frame comes, and answer that."""
+    offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.settimeout(time_limit(10))
+        sock.connect(("127.0.0.1", port))
+        sock.sendall(upgrade_request(headers=offer))
+        last = b""
+        while not last.endswith(frame(CLOSE, close_payload(1000))):
+            part = sock.recv(65536)
+            if not part:
+                return last
+            last = (last + part)[-16:]
+            time.sleep(len(part) / rate)
+        sock.sendall(frame(CLOSE, close_payload(1000), mask=MASK))
+        return last
 
 
 def test_both_may_close_at_the_same_time(runner: Runner) -> None:

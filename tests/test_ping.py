@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import Any
 
 import pytest
 import websockets
 
 import uvws
-from support import Recorder, Runner, url_of
+from support import ClientThread, Recorder, Runner, certificates, time_limit, url_of
 from support.pairs import SIDES, Pair, over, raw_pair
 from support.payloads import binary
-from support.wire import BINARY, CONTINUATION, PING, PONG, TEXT, frame
+from support.wire import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    close_payload,
+    frame,
+    parse_frames,
+    upgrade_request,
+)
 
 MIB = 1 << 20
 
@@ -108,6 +121,54 @@ def test_a_ping_is_answered_before_what_is_queued(runner: Runner, side: str) -> 
     runner.run(peer.saw_frames(count + 1), timeout=15)
     opcodes = [each.opcode for each in peer.frames()]
     assert opcodes.index(PONG) < count
+
+
+@pytest.mark.parametrize("round_", range(4))
+def test_pings_while_tls_holds_a_part_of_a_large_message_break_nothing(
+    runner: Runner, round_: int
+) -> None:
+    # OpenSSL wants a write that it could not finish repeated as it was.
+    messages = [binary(100_000 + 17 * n + round_) for n in range(40)]
+    recorder = Recorder()
+    listener = runner.context().listen(
+        host="127.0.0.1", **certificates.certificate().server_options, **recorder.callbacks
+    )
+
+    async def peer() -> bytes:
+        return await asyncio.to_thread(_read_slowly, listener.port)
+
+    client = ClientThread(peer, runner.wake)
+    runner.add_peer(client)
+    runner.run(recorder.saw("connect"))
+    for message in messages:
+        recorder.connection.send(message)
+    recorder.connection.close()
+    runner.run(client.done, timeout=30)
+    frames, _ = parse_frames(client.result())
+    assert [each.payload for each in frames if each.opcode == BINARY] == messages
+    assert any(each.opcode == PONG for each in frames)
+
+
+def _read_slowly(port: int) -> bytes:
+    """Read over TLS in a narrow window until a Close frame comes, with a ping now and then."""
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        plain.settimeout(time_limit(10))
+        plain.connect(("127.0.0.1", port))
+        with certificates.client_context().wrap_socket(plain, server_hostname="localhost") as sock:
+            sock.sendall(upgrade_request())
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += sock.recv(1)
+            data, reads = b"", 0
+            while not data.endswith(frame(CLOSE, close_payload(1000))):
+                reads += 1
+                if reads % 3 == 0:
+                    sock.sendall(frame(PING, b"%d" % reads, mask=b"mask"))
+                part = sock.recv(20_000 if reads % 2 else 60_000)
+                assert part, f"ended after {len(data)} bytes"
+                data += part
+            return data
 
 
 @by_side

@@ -528,7 +528,7 @@ class Connection:
 
     def drained(self) -> None:
         """The send queue became empty."""
-        if self._callbacks.on_drain is not None:
+        if self._callbacks.on_drain is not None and self.deliver is not _ignore:
             self._callbacks.on_drain(self)
 
     def ended(self, code: int, reason: bytes) -> None:
