@@ -81,8 +81,15 @@ $(VENV)/.pyuv: src/uvws/pyuv_compat.h $(VENV)/.made
 demo: setup
 	@$(BIN)/python examples/demo.py
 
+# What csrc/cpython.c does is there a second time, by way of cffi, for other Pythons.
+CFFI_TESTS := $(addprefix tests/test_,messages.py backpressure.py callbacks.py states.py)
+
 test: setup
 	@$(BIN)/python -m pytest -n $(JOBS) --timeout $(TIMEOUT) $(ARGS)
+ifeq ($(ARGS),)
+	@echo "And through cffi alone:"
+	@UVWS_CFFI_ONLY=1 $(BIN)/python -m pytest -q -n $(JOBS) --timeout $(TIMEOUT) $(CFFI_TESTS)
+endif
 
 $(VENV)/.bench: $(VENV)/.uvws
 	@tools/quietly "Installing the peers to measure against" $(LOG) \
