@@ -1,10 +1,11 @@
-"""What the benchmarks share: the load generator's build, the servers, pinning, statistics."""
+"""What the benchmarks share: the peers and their processes, pinning, the environment."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import resource
@@ -21,7 +22,6 @@ from typing import Any
 BENCH = Path(__file__).resolve().parent
 BUILD = BENCH.parent / "build" / "bench"
 RESULTS = BENCH / "results"
-COMPILE_FLAGS = ("-O2", "-std=c11", "-Wall", "-Wextra", "-Werror")
 
 # Plenty for 10 000 connections; a hard limit of 2^30, as some containers have it, is not copied.
 MOST_DESCRIPTORS = 65536
@@ -34,38 +34,47 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Peer:
-    """One echo server.
+    """One library on one loop.
 
     Attributes:
         name: What the tables call it.
-        script: The file in `servers/`.
-        arguments: Its command line.
+        family: What its scripts are named after: `servers/FAMILY_server.py` and so on.
+        arguments: Their command line.
         needs: The modules without which it cannot run.
+        ours: Whether it is what the others are measured against.
     """
 
     name: str
-    script: str
+    family: str
     arguments: tuple[str, ...]
     needs: tuple[str, ...]
+    ours: bool = False
 
     def missing(self) -> list[str]:
         """The modules that this Python lacks."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
+
+    def command(self, role: str, *options: str) -> list[str]:
+        """The command line of its server, client or roundtrip."""
+        script = BENCH / f"{role}s" / f"{self.family}_{role}.py"
+        return [sys.executable, str(script), *self.arguments, *options]
 
 
 YARDSTICK = "picows"
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("uvws-pyuv", "uvws_server.py", ("pyuv",), ("uvws", "pyuv")),
-        Peer("uvws-uvloop", "uvws_server.py", ("uvloop",), ("uvws", "uvloop")),
-        Peer("uvws-asyncio", "uvws_server.py", ("asyncio",), ("uvws",)),
-        Peer("picows", "picows_server.py", (), ("picows", "uvloop")),
-        Peer("websockets", "websockets_server.py", (), ("websockets", "uvloop")),
-        Peer("aiohttp", "aiohttp_server.py", (), ("aiohttp", "uvloop")),
+        Peer("uvws-pyuv", "uvws", ("pyuv",), ("uvws", "pyuv"), ours=True),
+        Peer("uvws-uvloop", "uvws", ("uvloop",), ("uvws", "uvloop"), ours=True),
+        Peer("uvws-asyncio", "uvws", ("asyncio",), ("uvws",), ours=True),
+        Peer("picows", "picows", (), ("picows", "uvloop")),
+        Peer("websockets", "websockets", (), ("websockets", "uvloop")),
+        Peer("aiohttp", "aiohttp", (), ("aiohttp", "uvloop")),
     )
 }
 DEFAULT_PEERS = ("uvws-pyuv", "uvws-uvloop", "picows", "websockets", "aiohttp")
+# picows has no compression.
+COMPRESSING = tuple(name for name in PEERS if name != "picows")
 
 
 def say(text: str) -> None:
@@ -125,31 +134,6 @@ def choose_cores() -> Cores:
     return Cores(allowed[0], allowed[min(1, len(allowed) - 1)])
 
 
-def build_loadgen() -> Path:
-    """Compile the load generator if its source is newer than the binary.
-
-    Returns:
-        The binary.
-
-    Raises:
-        BenchError: If there is no compiler, or it refuses the source.
-    """
-    source = BENCH / "loadgen.c"
-    binary = BUILD / "loadgen"
-    if binary.exists() and binary.stat().st_mtime >= source.stat().st_mtime:
-        return binary
-    BUILD.mkdir(parents=True, exist_ok=True)
-    compiler = os.environ.get("CC", "cc")
-    command = [compiler, *COMPILE_FLAGS, "-o", str(binary), str(source)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise BenchError(f"no C compiler: {compiler} was not found (set CC=)") from None
-    if done.returncode != 0:
-        raise BenchError(f"the load generator does not compile:\n{done.stderr}")
-    return binary
-
-
 @dataclass(frozen=True)
 class Server:
     """A running echo server."""
@@ -188,33 +172,80 @@ def read_port(process: subprocess.Popen[str], name: str) -> int:
 
 
 @contextlib.contextmanager
-def running(peer: Peer, cpu: int) -> Iterator[Server]:
-    """Run a server on one CPU for as long as the block lasts.
+def started(command: Sequence[str], cpu: int) -> Iterator[subprocess.Popen[str]]:
+    """Run a program on one CPU; it is killed at the end, if it has not ended.
 
     Args:
-        peer: Which.
-        cpu: Where.
+        command: Its command line.
+        cpu: The CPU.
 
     Yields:
-        The server, listening.
+        The process, its stdout a pipe.
     """
-    command = [sys.executable, str(BENCH / "servers" / peer.script), *peer.arguments]
     # Pinned from its first instruction, so that no thread of it escapes.
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(BENCH)},
         )
     finally:
         os.sched_setaffinity(0, before)
     with process:
         try:
-            yield Server(process.pid, read_port(process, peer.name))
-            if process.poll() is not None:
-                raise BenchError(f"{peer.name} ended with status {process.returncode}")
+            yield process
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def running(peer: Peer, cpu: int, *options: str) -> Iterator[Server]:
+    """Run a fresh server.
+
+    Args:
+        peer: Which.
+        cpu: The CPU that it gets.
+        options: What its script is told besides the peer's own arguments.
+
+    Yields:
+        The server.
+
+    Raises:
+        BenchError: If it does not start.
+    """
+    with started(peer.command("server", *options), cpu) as process:
+        yield Server(process.pid, read_port(process, peer.name))
+        if process.poll() is not None:
+            raise BenchError(f"{peer.name} ended with status {process.returncode}")
+
+
+def result_of(process: subprocess.Popen[str], name: str, limit: float) -> dict[str, Any]:
+    """Wait for a program that prints one line of JSON.
+
+    Args:
+        process: The program, its stdout a pipe.
+        name: What to call it in errors.
+        limit: Seconds after which it is taken for stuck.
+
+    Returns:
+        What it printed.
+
+    Raises:
+        BenchError: If it does not end in time, or ends otherwise.
+    """
+    try:
+        output, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{name} did not end within {limit:.0f} s") from None
+    if process.returncode != 0 or not output:
+        raise BenchError(f"{name} ended with status {process.returncode}")
+    result = json.loads(output)
+    assert isinstance(result, dict)
+    return result
 
 
 def median(values: Sequence[float]) -> float:

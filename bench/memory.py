@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import (
+    COMPRESSING,
     PEERS,
     RESULTS,
     BenchError,
     Cores,
     Peer,
-    Server,
-    build_loadgen,
     choose_cores,
     choose_peers,
     describe,
@@ -33,18 +31,34 @@ from harness import (
     say,
     table,
 )
-
-# Time for the server to end what the last echo began.
-SETTLE_SECONDS = 0.5
+from holding import SETTLE_SECONDS, holding, load_options
+from programs import make_certificate
 
 
 @dataclass(frozen=True)
-class Holding:
-    """Connections held open: what was seen, memory in KiB."""
+class Kind:
+    """What the connections are."""
 
-    resident: int
-    open_seconds: float
-    served_seconds: float
+    size: int
+    tls: bool
+    deflate: bool
+
+    def label(self) -> str:
+        """For below the table."""
+        parts = ["TLS 1.3" if self.tls else "Plain TCP"]
+        if self.deflate:
+            parts.append("permessage-deflate")
+        return " with ".join(parts)
+
+    def settings(self) -> list[str]:
+        """What the server is told."""
+        settings = make_certificate().options() if self.tls else []
+        return [*settings, "--deflate"] if self.deflate else settings
+
+    def options(self) -> Sequence[str]:
+        """What the load generator is told."""
+        certificate = str(make_certificate().certificate) if self.tls else None
+        return load_options(certificate, deflate=self.deflate, size=self.size)
 
 
 @dataclass(frozen=True)
@@ -60,62 +74,28 @@ class Result:
     served_seconds: float
 
 
-def hold(loadgen: Path, cpu: int, server: Server, connections: int, size: int) -> Holding:
-    """Open connections, have one message echoed on each, look at the server, let go.
-
-    Raises:
-        BenchError: If any connection was not served, or did not last.
-    """
-    command = [
-        str(loadgen),
-        "--mode=connections",
-        f"--port={server.port}",
-        f"--connections={connections}",
-        f"--size={size}",
-        f"--cpu={cpu}",
-    ]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = process.stdout.readline()
-        resident = 0
-        if line:
-            time.sleep(SETTLE_SECONDS)
-            resident = server.resident_kib()
-        process.stdin.close()
-        complaint = process.stderr.read().strip()
-        status = process.wait()
-    if status != 0 or not line:
-        raise BenchError(complaint or f"loadgen ended with {status}")
-    got: dict[str, Any] = json.loads(line)
-    if got["open"] != connections or got["echoed"] != connections:
-        raise BenchError(f"only {got['echoed']} of {connections} connections were served")
-    return Holding(resident, got["open_seconds"], got["served_seconds"])
-
-
-def measure(loadgen: Path, cores: Cores, peer: Peer, connections: int, size: int) -> Result:
+def measure(cores: Cores, peer: Peer, connections: int, kind: Kind) -> Result:
     """Run one server, fresh, and fill it with connections."""
-    with running(peer, cores.server) as server:
+    with running(peer, cores.server, *kind.settings()) as server:
         # One connection first: what is imported or allocated once is not a connection's.
-        hold(loadgen, cores.client, server, 1, size)
+        with holding(cores.client, server, 1, *kind.options()):
+            pass
         time.sleep(SETTLE_SECONDS)
         before = server.resident_kib()
-        held = hold(loadgen, cores.client, server, connections, size)
+        with holding(cores.client, server, connections, *kind.options()) as held:
+            after = server.resident_kib()
     return Result(
         peer=peer.name,
         connections=connections,
         before_kib=before,
-        after_kib=held.resident,
-        kib_per_connection=(held.resident - before) / connections,
-        open_seconds=held.open_seconds,
-        served_seconds=held.served_seconds,
+        after_kib=after,
+        kib_per_connection=(after - before) / connections,
+        open_seconds=held["open_seconds"],
+        served_seconds=held["served_seconds"],
     )
 
 
-def markdown(results: Sequence[Result], size: int, where: dict[str, Any]) -> str:
+def markdown(results: Sequence[Result], kind: Kind, where: dict[str, Any]) -> str:
     """The whole report."""
     headings = ["server", "connections", "KiB each", "before, MiB", "after, MiB", "all served in s"]
     lines = [
@@ -131,7 +111,8 @@ def markdown(results: Sequence[Result], size: int, where: dict[str, Any]) -> str
     ]
     return (
         f"{table(headings, lines)}\n\n"
-        f"Plain TCP, idle after one message of {size} bytes each way.\n\n{describe(where)}\n"
+        f"{kind.label()}, idle after one message of {kind.size} bytes each way.\n\n"
+        f"{describe(where)}\n"
     )
 
 
@@ -140,6 +121,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--connections", type=int, default=10000)
     parser.add_argument("--size", type=int, default=64, help="bytes of the message; 64")
+    parser.add_argument("--tls", action="store_true", help="TLS 1.3")
+    parser.add_argument("--deflate", action="store_true", help="permessage-deflate")
     parser.add_argument(
         "--server", "--servers", dest="servers", nargs="+", metavar="NAME", help=", ".join(PEERS)
     )
@@ -156,10 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raise_descriptor_limit()
     try:
         peers = choose_peers(options.servers)
-        loadgen = build_loadgen()
+        if options.deflate:
+            peers = [peer for peer in peers if peer.name in COMPRESSING]
     except BenchError as error:
         say(f"error: {error}")
         return 1
+    kind = Kind(options.size, options.tls, options.deflate)
     where = environment()
     cores = choose_cores()
     results: list[Result] = []
@@ -167,15 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for peer in peers:
         say(f"{peer.name}: opening {options.connections} connections")
         try:
-            results.append(measure(loadgen, cores, peer, options.connections, options.size))
+            results.append(measure(cores, peer, options.connections, kind))
         except BenchError as error:
             failures.append(f"{peer.name}: {error}")
             say(f"failed: {failures[-1]}")
 
-    print(markdown(results, options.size, where))
+    print(markdown(results, kind, where))
     report = {
         "environment": where,
-        "size": options.size,
+        "kind": asdict(kind),
         "results": [asdict(r) for r in results],
         "failures": failures,
     }

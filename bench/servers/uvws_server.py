@@ -1,45 +1,33 @@
-"""Echo server on uvws: `uvws_server.py pyuv|uvloop|asyncio`."""
+"""Server on uvws: `uvws_server.py pyuv|uvloop|asyncio`."""
 
-import sys
-from collections.abc import Callable
-from typing import Any
+from settings import LEVEL, MEMORY_LEVEL, server_settings
+from uvws_loops import make_loop
 
 import uvws
 
-
-def make_loop(kind: str) -> tuple[Any, Callable[[], Any]]:
-    """Make a loop of the kind asked for.
-
-    Args:
-        kind: pyuv, uvloop or asyncio.
-
-    Returns:
-        The loop, and what runs it for ever.
-    """
-    if kind == "pyuv":
-        import pyuv  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-        loop = pyuv.Loop.default_loop()
-        return loop, loop.run
-    if kind == "uvloop":
-        import uvloop
-
-        uv = uvloop.new_event_loop()
-        return uv, uv.run_forever
-    if kind == "asyncio":
-        import asyncio
-
-        plain = asyncio.new_event_loop()
-        return plain, plain.run_forever
-    raise SystemExit(f"what loop is {kind!r}? Known: pyuv, uvloop, asyncio")
-
-
-if len(sys.argv) != 2:
-    raise SystemExit(__doc__)
-loop, run = make_loop(sys.argv[1])
+settings = server_settings()
+loop, run = make_loop(settings.loop)
 context = uvws.Context(loop)
+
+
+def echo(connection: uvws.Connection, data: str | bytes) -> None:
+    """Send a message back."""
+    connection.send(data)
+
+
+def broadcast(_connection: uvws.Connection, data: str | bytes) -> None:
+    """Send a message to everyone."""
+    for connection in context.connections:
+        connection.send(data)
+
+
 listener = context.listen(
-    port=0, host="127.0.0.1", on_message=lambda connection, data: connection.send(data)
+    port=0,
+    host="127.0.0.1",
+    ssl_cert=settings.certificate,
+    ssl_key=settings.key,
+    compression=uvws.Deflate(level=LEVEL, memory_level=MEMORY_LEVEL) if settings.deflate else None,
+    on_message=broadcast if settings.broadcast else echo,
 )
 print("PORT", listener.port, flush=True)
 run()
