@@ -7,32 +7,22 @@ pass the honest ones, however the bytes are cut up, and refuse every other with 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import build_loadgen
+from check_compression import check_compression
+from check_modes import check_modes
+from check_programs import check_programs
+from check_tls import check_tls
+from programs import build
+from wire import CLOSE, Handler, answer_close, attempt, frame, read_frame, shake_hands
 
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 Faulty = Callable[[int, int, bytes], bytes]
 
 # Around every change of the header's form and of the sizes of the load generator's own buffers.
 SIZES = (0, 1, 7, 8, 9, 64, 125, 126, 127, 65535, 65536, 65537, 131072, 262144, 300001, 5 << 20)
-
-
-def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask: int = 0) -> bytes:
-    """A frame as a server sends it."""
-    size = len(payload)
-    head = bytes([fin << 7 | rsv << 4 | opcode])
-    if size < 126:
-        return head + bytes([mask | size]) + payload
-    if size < 1 << 16:
-        return head + bytes([mask | 126]) + struct.pack(">H", size) + payload
-    return head + bytes([mask | 127]) + struct.pack(">Q", size) + payload
 
 
 def honest(_number: int, opcode: int, data: bytes) -> bytes:
@@ -49,29 +39,6 @@ def fragmented(_number: int, opcode: int, data: bytes) -> bytes:
     )
 
 
-def unmask(data: bytes, key: bytes) -> bytes:
-    """Undo the masking."""
-    size = len(data)
-    stream = (key * (size // 4 + 1))[:size]
-    return (int.from_bytes(data, "big") ^ int.from_bytes(stream, "big")).to_bytes(size, "big")
-
-
-async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Read one masked frame: opcode and payload."""
-    first, second = await reader.readexactly(2)
-    assert first & 0x80
-    assert second & 0x80
-    size = second & 0x7F
-    if size == 126:
-        (size,) = struct.unpack(">H", await reader.readexactly(2))
-        assert size > 125
-    elif size == 127:
-        (size,) = struct.unpack(">Q", await reader.readexactly(8))
-        assert size > 0xFFFF
-    key = await reader.readexactly(4)
-    return first & 0x0F, unmask(await reader.readexactly(size), key)
-
-
 @dataclass(frozen=True)
 class Behaviour:
     """How the server acts."""
@@ -83,60 +50,34 @@ class Behaviour:
     extra: bytes = b""
 
 
-async def serve(
-    behaviour: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    """Serve one connection."""
-    request = await reader.readuntil(b"\r\n\r\n")
-    key = request.lower().split(b"sec-websocket-key:")[1].split(b"\r\n")[0].strip()
-    key = request[request.lower().index(key) :][: len(key)]
-    accept = behaviour.accept or base64.b64encode(hashlib.sha1(key + GUID).digest())
-    writer.write(
-        b"HTTP/1.1 " + behaviour.status + b"\r\nconnection: upgrade\r\nUPGRADE:WebSocket \r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n" + behaviour.extra + b"\r\n"
-    )
-    number = 0
-    while True:
-        opcode, data = await read_frame(reader)
-        if opcode == 8:
-            assert data == struct.pack(">H", 1000)
-            writer.write(frame(8, data))
-            break
-        out = behaviour.reply(number, opcode, data)
-        number += 1
-        step = behaviour.dribble or len(out) or 1
-        for at in range(0, len(out), step):
-            writer.write(out[at : at + step])
-            await (asyncio.sleep(0) if behaviour.dribble else writer.drain())
-        if not out:
-            break
-    writer.close()
+def serving(behaviour: Behaviour) -> Handler:
+    """A server that acts like that."""
 
-
-async def attempt(binary: Path, behaviour: Behaviour, *options: str) -> tuple[int, str]:
-    """Run the load generator against a server; its status and what it said."""
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await serve(behaviour, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=1 << 24)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        process = await asyncio.create_subprocess_exec(
-            str(binary),
-            f"--port={port}",
-            *("--seconds=0.2", "--warmup=0.05"),
-            *options,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await shake_hands(
+            reader,
+            writer,
+            status=behaviour.status,
+            accept=behaviour.accept,
+            extra=behaviour.extra,
         )
-        _, complaint = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, complaint.decode().strip()
+        number = 0
+        while True:
+            opcode, data = await read_frame(reader)
+            if opcode == CLOSE:
+                answer_close(writer, data)
+                return
+            out = behaviour.reply(number, opcode, data)
+            number += 1
+            step = behaviour.dribble or len(out) or 1
+            for at in range(0, len(out), step):
+                writer.write(out[at : at + step])
+                await (asyncio.sleep(0) if behaviour.dribble else writer.drain())
+            if not out:
+                writer.close()
+                return
+
+    return serve
 
 
 def at_third(make: Callable[[int, bytes], bytes]) -> Faulty:
@@ -176,7 +117,10 @@ FAULTS: dict[str, Behaviour] = {
     "the server ended it|Connection reset": Behaviour(at_third(lambda _op, _d: b"")),
     'answered "HTTP/1.1 403': Behaviour(status=b"403 Forbidden"),
     "Sec-WebSocket-Accept is not": Behaviour(accept=b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
-    "that was not offered": Behaviour(extra=b"Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+    "Protocol that was not offered": Behaviour(extra=b"Sec-WebSocket-Protocol: chat\r\n"),
+    "Extensions that was not offered": Behaviour(
+        extra=b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    ),
 }
 
 USAGE = {
@@ -186,6 +130,9 @@ USAGE = {
     "from 1 to": ("--port=1", "--connections=0"),
     "takes seconds": ("--port=1", "--seconds=nan"),
     "unrecognized option": ("--port=1", "--fast"),
+    "--mode takes echo, rotate": ("--port=1", "--mode=slow"),
+    "--deflate is for text": ("--port=1", "--size=1024", "--deflate", "--binary"),
+    "--deflate takes a --size": ("--port=1", "--size=8", "--deflate"),
     "what is": ("--port=1", "now"),
     "IPv4 address": ("--port=1", "--host=nowhere"),
 }
@@ -212,13 +159,15 @@ async def check_honest(binary: Path) -> list[str]:
             for in_flight in (1, 3):
                 options = (kind, f"--size={size}", f"--in-flight={in_flight}", "--connections=2")
                 for behaviour in (Behaviour(), Behaviour(fragmented)):
-                    status, said = await attempt(binary, behaviour, *options)
+                    status, said = await attempt(binary, serving(behaviour), *options)
                     if status != 0 or said:
                         failures.append(f"{behaviour.reply.__name__}, {options}: {status}, {said}")
     for step in (1, 2, 3, 5):
         for size in (0, 5, 64, 200, 70000 if step > 3 else 300):
             behaviour = Behaviour(fragmented, dribble=step)
-            status, said = await attempt(binary, behaviour, f"--size={size}", "--in-flight=2")
+            status, said = await attempt(
+                binary, serving(behaviour), f"--size={size}", "--in-flight=2"
+            )
             if status != 0 or said:
                 failures.append(f"dribbled by {step}, {size} bytes: {status}, {said}")
     return failures
@@ -229,7 +178,7 @@ async def check_faults(binary: Path) -> list[str]:
     failures = []
     for expected, behaviour in FAULTS.items():
         for options in (("--in-flight=1",), ("--in-flight=4", "--binary", "--connections=3")):
-            status, said = await attempt(binary, behaviour, *options)
+            status, said = await attempt(binary, serving(behaviour), *options)
             if status != 1 or not any(words in said for words in expected.split("|")):
                 failures.append(f"{expected!r} was not noticed, {options}: {status}, {said}")
     return failures
@@ -238,12 +187,13 @@ async def check_faults(binary: Path) -> list[str]:
 async def check(binary: Path) -> int:
     """Run everything; returns the exit code."""
     failures = await check_usage(binary) + await check_honest(binary) + await check_faults(binary)
-    status, said = await attempt(binary, Behaviour(), "--mode=connections", "--connections=200")
-    if status != 0:
-        failures.append(f"connections: {status}, {said}")
+    failures += await check_modes(binary, serving(Behaviour()))
+    failures += await check_tls(binary, serving(Behaviour(fragmented)))
+    failures += await check_compression(binary)
+    failures += await check_programs()
     print("\n".join(failures) or "the load generator notices")
     return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(check(Path(sys.argv[1]) if len(sys.argv) > 1 else build_loadgen())))
+    sys.exit(asyncio.run(check(Path(sys.argv[1]) if len(sys.argv) > 1 else build("loadgen"))))

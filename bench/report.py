@@ -188,5 +188,5 @@ def growth(samples: Sequence[Sample], rows: Sequence[Row], peers: Sequence[str])
             if any(found):
                 lines.append([peer, kind, *(middle(each) for each in found)])
     headings = ["peer", "time", *(row.label for row in rows)]
-    title = f"### Time for each message, relative to {rows[0].label}"
+    title = f"### {rows[0].table}: time for each, relative to {rows[0].label}"
     return f"{title}\n\n{table(headings, lines)}\n"

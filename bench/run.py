@@ -121,9 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     if summaries:
         print(markdown(summaries, bench.plan))
-    scaled = [row for row in serverrows.SCALE_ROWS if row in rows]
-    if len(scaled) > 1:
-        print(growth(samples, scaled, [peer.name for peer in peers]))
+    for scale in serverrows.SCALE_ROWS:
+        scaled = [row for row in scale if row in rows]
+        if len(scaled) > 1:
+            print(growth(samples, scaled, [peer.name for peer in peers]))
     if IDLE in names:
         results, idle_failures = idle.run(bench, peers)
         failures += idle_failures

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from harness import Peer, running
 from measuring import Bench, Measured, Row, measured_by, run_loadgen
 
-SCALE_CONNECTIONS = (1, 10, 100, 1000, 10000)
 OPENED = 10000
 LISTENERS = 1000
-SCALE_TABLE = "Echo of 64 B, one message in flight in all, connections taking turns"
+# Connections for each number of messages in flight in all. Every message goes to the next one.
+# With more in flight than connections several would come in one read: an advantage, but not that
+# of few connections.
+SCALES = {1: (1, 10, 100, 1000, 10000), 64: (100, 1000, 10000)}
 
 
-def scale(connections: int) -> Callable[[Bench, Peer], Measured]:
-    """One message is always under way, each time on the next connection; see `Row.measure`.
-
-    With more in flight, few connections would be at an advantage that is none of their number's:
-    several messages would come in one read.
-    """
+def scale(connections: int, in_flight: int) -> Callable[[Bench, Peer], Measured]:
+    """So many messages are always under way; see `Row.measure`."""
 
     def measure(bench: Bench, peer: Peer) -> Measured:
-        options = ["--mode=rotate", f"--connections={connections}"]
+        options = [f"--connections={connections}", f"--in-flight={in_flight}"]
         with running(peer, bench.cores.server) as server:
-            return measured_by(run_loadgen(bench, server, *options))
+            return measured_by(run_loadgen(bench, server, "--mode=rotate", *options))
 
     return measure
 
@@ -49,39 +48,46 @@ def opening(*, tls: bool) -> Callable[[Bench, Peer], Measured]:
     return measure
 
 
-def broadcast(bench: Bench, peer: Peer) -> Measured:
-    """One message to all; the next once all have it. See `Row.measure`."""
-    options = ["--mode=broadcast", f"--connections={LISTENERS}", f"--{bench.plan.opcode}"]
-    with running(peer, bench.cores.server, "--broadcast") as server:
-        got = measured_by(run_loadgen(bench, server, *options))
-    return Measured(
-        per_second=got.per_second / LISTENERS,
-        cpu_us=got.cpu_us * LISTENERS,
-        busy=got.busy,
-        other_busy=got.other_busy,
-        p50_us=got.p50_us,
-        p99_us=got.p99_us,
-    )
+def broadcast(in_flight: int) -> Callable[[Bench, Peer], Measured]:
+    """Each message goes to all; the next once all have one. See `Row.measure`."""
 
-
-SCALE_ROWS = [
-    Row(f"scale-{n}", SCALE_TABLE, f"{n:,} connections", "echoes", scale(n))
-    for n in SCALE_CONNECTIONS
-]
-ROWS = [
-    *SCALE_ROWS,
-    *(
-        Row(name, "Opening connections", label, "connections", opening(tls=tls))
-        for name, label, tls in (
-            ("opening", f"{OPENED:,} connections", False),
-            ("tls-opening", f"{OPENED:,} connections, TLS 1.3", True),
+    def measure(bench: Bench, peer: Peer) -> Measured:
+        options = [f"--connections={LISTENERS}", f"--in-flight={in_flight}"]
+        options.append(f"--{bench.plan.opcode}")
+        with running(peer, bench.cores.server, "--broadcast") as server:
+            got = measured_by(run_loadgen(bench, server, "--mode=broadcast", *options))
+        return replace(
+            got,
+            per_second=got.per_second / LISTENERS,
+            cpu_us=got.cpu_us * LISTENERS,
+            bytes_per_second=None,
         )
-    ),
-    Row(
-        "broadcast",
-        "Broadcast",
-        f"64 B to {LISTENERS:,} connections, until all have it",
-        "broadcasts",
-        broadcast,
-    ),
+
+    return measure
+
+
+def _scale_rows(in_flight: int) -> list[Row]:
+    table = f"Echo of 64 B, {in_flight} in flight in all, connections taking turns"
+    prefix = "scale" if in_flight == 1 else "scale-busy"
+    return [
+        Row(f"{prefix}-{n}", table, f"{n:,} connections", "echoes", scale(n, in_flight))
+        for n in SCALES[in_flight]
+    ]
+
+
+SCALE_ROWS = [_scale_rows(in_flight) for in_flight in SCALES]
+OPENING_ROWS = [
+    Row(name, "Opening connections", label, "connections", opening(tls=tls))
+    for name, label, tls in (
+        ("opening", f"{OPENED:,} connections", False),
+        ("tls-opening", f"{OPENED:,} connections, TLS 1.3", True),
+    )
 ]
+BROADCAST_ROWS = [
+    Row(name, "Broadcast", f"64 B to {LISTENERS:,} connections, {n} in flight", "broadcasts", made)
+    for name, n, made in (
+        ("broadcast", 1, broadcast(1)),
+        ("broadcast-8", 8, broadcast(8)),
+    )
+]
+ROWS = [*(row for rows in SCALE_ROWS for row in rows), *OPENING_ROWS, *BROADCAST_ROWS]

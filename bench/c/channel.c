@@ -98,6 +98,14 @@ int channel_handshake(struct channel *c, bool *want_write)
     return result == 1 ? 1 : tls_outcome(c, result);
 }
 
+/* An end or a failure behind data is met again by the next call, which the socket will not cause.
+ */
+static ssize_t tls_put_off(struct channel *c, int result, size_t got)
+{
+    c->ended = tls_outcome(c, result) != CHANNEL_AGAIN;
+    return (ssize_t)got;
+}
+
 /* Record by record, as many as there are: a buffer is then worth looking at. */
 static ssize_t tls_receive(struct channel *c, uint8_t *buffer, size_t room)
 {
@@ -106,8 +114,7 @@ static ssize_t tls_receive(struct channel *c, uint8_t *buffer, size_t room)
         ERR_clear_error();
         int n = SSL_read(c->ssl, buffer + got, (int)(room - got));
         if (n <= 0)
-            /* An end or a failure is met again by the next call. */
-            return got > 0 ? (ssize_t)got : tls_outcome(c, n);
+            return got > 0 ? tls_put_off(c, n, got) : tls_outcome(c, n);
         got += (size_t)n;
     } while (room - got >= RECORD);
     return (ssize_t)got;
@@ -151,7 +158,7 @@ ssize_t channel_send(struct channel *c, const void *data, size_t length)
 
 bool channel_has_more(const struct channel *c)
 {
-    return c->ssl != NULL && SSL_has_pending(c->ssl);
+    return c->ssl != NULL && (c->ended || SSL_has_pending(c->ssl));
 }
 
 void channel_close(struct channel *c)

@@ -14,6 +14,7 @@ enum { CHANNEL_END = 0, CHANNEL_AGAIN = -1, CHANNEL_FAILED = -2 };
 struct channel {
     int fd;
     SSL *ssl;         /* NULL: plain TCP; owned */
+    bool ended;       /* TLS has met an end that is still to be told */
     uint64_t pending; /* what TLS has taken of a send that found the socket full: the same bytes
                          must be offered again */
 };

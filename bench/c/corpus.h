@@ -9,7 +9,7 @@
 enum { DEFLATE_LEVEL = 1, DEFLATE_MEMORY = 8, DEFLATE_WINDOW = 15 };
 
 /* Bytes of a text: room for one object at least, and zlib counts in 32 bits. */
-enum { MIN_JSON = 16, MAX_JSON = 16 << 20 };
+enum { MIN_JSON = 512, MAX_JSON = 16 << 20 };
 
 struct compressed {
     uint8_t *data; /* owned */

@@ -41,7 +41,8 @@ static void set_up(struct run *r)
     r->histogram = allocate(1, sizeof *r->histogram);
     r->tx = allocate(TX_ROOM, 1);
     r->rx = allocate(RX_ROOM, 1);
-    r->timed = o->mode == MODE_BROADCAST || o->in_flight == 1;
+    r->delivered = allocate(o->in_flight, sizeof *r->delivered);
+    r->timed = o->mode <= MODE_BROADCAST && o->in_flight == 1;
     if (o->deflate)
         r->corpus = make_corpus(r->seed, o->size);
     else
@@ -58,6 +59,7 @@ static void tear_down(struct run *r)
     free(r->template);
     free(r->tx);
     free(r->rx);
+    free(r->delivered);
     free_corpus(r->corpus);
     SSL_CTX_free(r->tls);
 }

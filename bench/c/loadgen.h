@@ -106,7 +106,7 @@ struct run {
     uint64_t bytes;
     uint64_t wire_bytes; /* payload as received: compressed, where it is */
     uint32_t next;       /* connection to send on (MODE_ROTATE) */
-    uint32_t delivered;  /* of the present message (MODE_BROADCAST) */
+    uint32_t *delivered; /* of each message under way (MODE_BROADCAST); owned */
     bool measuring;
     bool draining;
     bool timed; /* round trips are measured: no two messages overlap on a connection */

@@ -20,7 +20,7 @@ const struct connection *sender_of(const struct run *r, const struct connection 
 static void send_one(struct run *r, struct connection *c)
 {
     c->tx_limit++;
-    if (!c->want_write)
+    if (!c->want_write && c->state == OPEN)
         flush_connection(r, c);
 }
 
@@ -31,12 +31,13 @@ static void send_on_next(struct run *r)
     send_one(r, c);
 }
 
-/* A broadcast is over when the last connection has it. */
-static bool all_have_it(struct run *r)
+/* A broadcast is over when the last connection has it; several may be under way. */
+static bool all_have_it(struct run *r, uint64_t message)
 {
-    if (++r->delivered < r->options.connections)
+    uint32_t *delivered = &r->delivered[message % r->options.in_flight];
+    if (++*delivered < r->options.connections)
         return false;
-    r->delivered = 0;
+    *delivered = 0;
     return true;
 }
 
@@ -48,7 +49,7 @@ void message_done(struct run *r, struct connection *c, uint64_t received_at)
     c->rx_offset = 0;
     c->rx_in_message = false;
     r->messages++;
-    if (r->options.mode == MODE_BROADCAST && !all_have_it(r))
+    if (r->options.mode == MODE_BROADCAST && !all_have_it(r, c->rx_message - 1))
         return;
     if (r->timed && r->measuring)
         record(r->histogram, received_at - sender->sent_at);
@@ -85,7 +86,8 @@ static void start_sending(struct run *r)
     const struct options *o = &r->options;
 
     if (o->mode == MODE_BROADCAST) {
-        send_one(r, &r->connections[0]);
+        r->connections[0].tx_limit = o->in_flight;
+        flush_connection(r, &r->connections[0]);
         return;
     }
     if (o->mode == MODE_ROTATE) {

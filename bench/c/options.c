@@ -22,7 +22,7 @@ static const char usage[] =
     "  --text, --binary   what the messages are (text)\n"
     "  --mode MODE        echo: K messages in flight on each connection (the default)\n"
     "                     rotate: K in all, each answer followed by one on the next connection\n"
-    "                     broadcast: each message goes out on the first, and comes back on all\n"
+    "                     broadcast: K messages under way, each from the first to all\n"
     "                     open: open N, and nothing else\n"
     "                     connections: open N, echo one message on each, print, and hold them\n"
     "                     until standard input ends\n"
