@@ -13,8 +13,8 @@ from holding import SETTLE_SECONDS, holding
 from measuring import Bench
 
 CONNECTIONS = (0, 1000)
-# Long enough for timers of a few seconds to show.
-WATCHED_SECONDS = 5.0
+# Long enough for a timer that goes off every second or two to show.
+WATCHED_SECONDS = 3.0
 
 
 @dataclass(frozen=True)

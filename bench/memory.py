@@ -120,7 +120,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--connections", type=int, default=10000)
-    parser.add_argument("--size", type=int, default=64, help="bytes of the message; 64")
+    parser.add_argument("--size", type=int, help="bytes of the message; 64, 1024 with --deflate")
     parser.add_argument("--tls", action="store_true", help="TLS 1.3")
     parser.add_argument("--deflate", action="store_true", help="permessage-deflate")
     parser.add_argument(
@@ -128,6 +128,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=RESULTS / "memory.json")
     options = parser.parse_args(arguments)
+    if options.size is None:
+        options.size = 1024 if options.deflate else 64
     if options.connections < 1:
         parser.error("--connections must be at least 1")
     return options

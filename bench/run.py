@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="one round of 0.5 s: two minutes")
     parser.add_argument("--rounds", type=int, help="how often each is measured: 2, 1 with --quick")
-    parser.add_argument("--seconds", type=float, help="for how long: 1, 0.5 with --quick")
+    parser.add_argument("--seconds", type=float, help="for how long: 0.8, 0.5 with --quick")
     parser.add_argument(
         "--rows",
         nargs="+",
@@ -86,7 +86,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     quick = bool(options.quick)
     return Plan(
         rounds=options.rounds if options.rounds is not None else (1 if quick else 2),
-        seconds=options.seconds if options.seconds is not None else (0.5 if quick else 1.0),
+        seconds=options.seconds if options.seconds is not None else (0.5 if quick else 0.8),
         warmup=0.2 if quick else 0.3,
         opcode="binary" if options.binary else "text",
     )
