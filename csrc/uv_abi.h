@@ -15,10 +15,6 @@
 #define UV_PREPARE 9
 #define UV_TIMER   13
 
-/* enum uv_poll_event */
-#define UV_READABLE 1
-#define UV_WRITABLE 2
-
 typedef void uv_loop_t;
 typedef void uv_handle_t;
 typedef void (*uv_close_cb)(uv_handle_t *handle);
