@@ -149,8 +149,9 @@ static PyMethodDef send_definition = {
     "sent.\n\n"
     "Raises:\n"
     "    TypeError: `data` is neither.\n"
+    "    UnicodeEncodeError: `data` has a lone surrogate.\n"
     "    uvws.ConnectionClosed: the connection is not open.\n"
-    "    uvws.InvalidState: a fragmented message has begun.\n"
+    "    uvws.InvalidState: a message in fragments has begun and has not been ended.\n"
     "    uvws.WrongThread: this is not the loop's thread.\n"};
 
 static bool install_send(PyObject *type)

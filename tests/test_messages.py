@@ -510,6 +510,12 @@ def test_a_wrong_type_raises_and_sends_nothing(runner: Runner, method: str, data
     assert receiver.messages == ["right"]
 
 
+def test_a_message_is_given_by_position(runner: Runner) -> None:
+    connection, _ = Pair(runner).sender("client")
+    with pytest.raises(TypeError):
+        connection.send(data="text")
+
+
 @pytest.mark.parametrize("method", ["send", "send_text"])
 def test_a_lone_surrogate_raises_and_sends_nothing(runner: Runner, method: str) -> None:
     connection, receiver = Pair(runner).sender("client")

@@ -132,7 +132,7 @@ class Connection:
 
     # Sending
 
-    def send(self, data: str | bytes | bytearray | memoryview) -> None:
+    def send(self, data: str | bytes | bytearray | memoryview, /) -> None:
         """Send a message: text for a str, binary for anything bytes-like.
 
         It is queued, and written when the loop comes round; the queue has no limit of its own.
