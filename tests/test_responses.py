@@ -198,6 +198,23 @@ def test_an_answer_is_printed_with_what_it_has(kind: Any) -> None:
     assert text == f"uvws.{kind.__name__}(404, [('A', 'b')], b'body')"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "value"), [("status", "200 x\r\nA: b"), ("headers", {"A": "b"}), ("body", "text")]
+)
+def test_an_answer_cannot_be_changed(kind: Any, name: str, value: Any) -> None:
+    answer = kind(404, {"A": "b"}, b"body")
+    before = answer.encode()
+    with pytest.raises(AttributeError):
+        setattr(answer, name, value)
+    assert answer.encode() == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_headers_of_an_answer_cannot_be_added_to(kind: Any) -> None:
+    assert kind(404, {"A": "b"}, b"").headers == (("A", "b"),)
+
+
 def test_a_request_cannot_be_changed() -> None:
     request = uvws.Request(
         method="GET", path="/", query="", headers=uvws.Headers(), peer_address="192.0.2.1"

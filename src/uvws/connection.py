@@ -14,6 +14,7 @@ from . import logs, options
 from ._core import ffi, lib
 from .core import Core
 from .errors import ConnectionClosed, InvalidState, MessageTooBig, WrongThread
+from .exact import exact_bytes
 from .failures import connect_error
 from .headers import Headers, parse_headers
 from .states import State
@@ -147,7 +148,8 @@ class Connection:
             uvws.InvalidState: a message in fragments has begun and has not been ended.
             uvws.WrongThread: this is not the loop's thread.
         """
-        if data.__class__ is str:
+        # Exactly these: what a subclass says of itself is not to be believed.
+        if type(data) is str:
             payload = data.encode()
             size = len(payload)
             if size < _PIN_SIZE:
@@ -156,7 +158,7 @@ class Connection:
                     self.refuse(result)
             else:
                 self._send_large(_TEXT, payload)
-        elif data.__class__ is bytes:
+        elif type(data) is bytes:
             size = len(data)
             if size < _PIN_SIZE:
                 result = _send(self._c, _BINARY, data, size)
@@ -621,9 +623,7 @@ def _payload(argument: str, data: object) -> bytes:
 
 
 def _bytes(argument: str, data: object, allowed: str = "str or bytes-like") -> bytes:
-    if isinstance(data, bytes):
-        return data
     try:
-        return bytes(memoryview(data))  # type: ignore[arg-type]
+        return exact_bytes(data)
     except TypeError:
         raise TypeError(f"{argument} must be {allowed}, not {type(data).__name__}") from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import ItemsView, Iterable, Iterator, Mapping
 
+from .exact import exact_str
+
 # RFC 9110, section 5.6.2: token
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110, section 5.5: visible characters, obs-text, and between them space and tab
@@ -204,6 +206,7 @@ def _checked_pair(pair: object, argument: str) -> tuple[str, str]:
         raise TypeError(
             f"{argument}: the value of {name!r} must be str, not {type(value).__name__}"
         )
+    name, value = exact_str(name), exact_str(value)
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"{argument}: {name!r} is no header name; allowed are letters, digits and "

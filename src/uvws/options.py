@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ._core import ffi
+from .exact import exact_bytes, exact_str
 
 PEM = str | os.PathLike[str] | bytes
 """A path, or the contents of a PEM file."""
@@ -58,8 +59,10 @@ def tls_files(ssl_cert: PEM | None, ssl_key: PEM | None, ssl_ca: PEM | None) -> 
 
 
 def _pem(name: str, value: PEM | None) -> bytes | None:
-    if value is None or isinstance(value, bytes):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return exact_bytes(value)
     if isinstance(value, (str, os.PathLike)):
         return Path(value).read_bytes()
     raise TypeError(f"{name} must be a path or bytes in PEM format, not {type(value).__name__}")
@@ -81,7 +84,7 @@ def initial_data(value: object) -> bytes:
     if value is None:
         return b""
     try:
-        return bytes(memoryview(value))  # type: ignore[arg-type]
+        return exact_bytes(value)
     except TypeError:
         raise TypeError(
             f"initial_data must be bytes-like or None, not {type(value).__name__}"
@@ -135,19 +138,22 @@ def protocols(value: object) -> list[str]:
     """Return subprotocols in order of preference."""
     if value is None:
         return []
-    names = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(names, Sequence)
-        or isinstance(names, (bytes, bytearray))
-        or not all(isinstance(name, str) for name in names)
-    ):
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, Sequence) or isinstance(given, (bytes, bytearray)):
         raise TypeError("protocol must be a str, a sequence of str, or None")
+    names = [_protocol(name) for name in given]
     for name in names:
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"protocol {name!r} is not a token (RFC 6455, section 4.1)")
     if len(set(names)) != len(names):
         raise ValueError("protocol names must not repeat")
-    return list(names)
+    return names
+
+
+def _protocol(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError("protocol must be a str, a sequence of str, or None")
+    return exact_str(name)
 
 
 def close_code(value: object) -> int:
@@ -167,7 +173,7 @@ def close_reason(value: object) -> bytes:
     """Return a close reason as UTF-8, cut at a character to what a Close frame holds."""
     if not isinstance(value, str):
         raise TypeError(f"reason must be str, not {type(value).__name__}")
-    encoded = value.encode()
+    encoded = str.encode(value)
     if len(encoded) <= _MAX_REASON:
         return encoded
     return encoded[:_MAX_REASON].decode("utf-8", "ignore").encode()
@@ -176,4 +182,4 @@ def close_reason(value: object) -> bytes:
 def _integer(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    return value
+    return int.__index__(value)

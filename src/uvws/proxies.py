@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from .exact import exact_str
 from .url import URL, parse_host, parse_ipv6, parse_port
 
 HTTP: Final = "http"
@@ -63,6 +64,7 @@ class ProxyOptions:
             return cls(None, from_environment=True, default_port=port)
         if not isinstance(proxy, str):
             raise TypeError(f"proxy must be str or None, not {type(proxy).__name__}")
+        proxy = exact_str(proxy)
         parsed = parse_proxy(proxy, port) if proxy else None
         return cls(parsed, from_environment=False, default_port=port)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 
+from .exact import exact_bytes
 from .headers import HeaderPairs, Headers, encode_headers
 
 Report = Callable[[str, BaseException], None]
@@ -34,40 +35,56 @@ class Request:
 
 
 class _Answer:
-    """A status, headers and a body, checked."""
+    """A status, headers and a body, checked; immutable, so that they stay so."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("_body", "_headers", "_status")
 
     _lowest: int
 
     def __init__(
         self, status: int, headers: HeaderPairs | None = None, body: str | bytes = b""
     ) -> None:
-        self.status = _status(status, self._lowest)
-        self.headers = encode_headers(
-            () if headers is None else headers, "headers", handshake=False
+        self._status = _status(status, self._lowest)
+        self._headers = tuple(
+            encode_headers(() if headers is None else headers, "headers", handshake=False)
         )
-        self.body = _body(body)
+        self._body = _body(body)
         if isinstance(body, str) and not self._has("content-type"):
-            self.headers.append(("Content-Type", "text/plain; charset=utf-8"))
+            self._headers += (("Content-Type", "text/plain; charset=utf-8"),)
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self._status
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Names and values, in order."""
+        return self._headers
+
+    @property
+    def body(self) -> bytes:
+        """The body as it is sent."""
+        return self._body
 
     def __repr__(self) -> str:
-        return f"uvws.{type(self).__name__}({self.status}, {self.headers!r}, {self.body!r})"
+        headers = list(self._headers)
+        return f"uvws.{type(self).__name__}({self._status}, {headers!r}, {self._body!r})"
 
     def _has(self, name: str) -> bool:
-        return any(each.lower() == name for each, _ in self.headers)
+        return any(each.lower() == name for each, _ in self._headers)
 
     def encode(self, *, with_body: bool = True) -> bytes:
         """Return the whole response; the connection ends with it (RFC 9112, section 9.6)."""
-        head = [f"HTTP/1.1 {self.status} {_phrase(self.status)}"]
-        head += [f"{name}: {value}" for name, value in self.headers]
+        head = [f"HTTP/1.1 {self._status} {_phrase(self._status)}"]
+        head += [f"{name}: {value}" for name, value in self._headers]
         if not self._has("date"):
             head.append(f"Date: {formatdate(usegmt=True)}")
-        if self.status not in _NO_BODY:
-            head.append(f"Content-Length: {len(self.body)}")
+        if self._status not in _NO_BODY:
+            head.append(f"Content-Length: {len(self._body)}")
         head += ["Connection: close", "", ""]
-        has_body = with_body and self.status not in _NO_BODY
-        return "\r\n".join(head).encode("latin-1") + (self.body if has_body else b"")
+        has_body = with_body and self._status not in _NO_BODY
+        return "\r\n".join(head).encode("latin-1") + (self._body if has_body else b"")
 
 
 class Response(_Answer):
@@ -120,31 +137,34 @@ def encode_response(
     request: Request, on_request: Callable[[Request], object], report: Report
 ) -> bytes:
     """Ask the user for the answer to a request; return it for the wire, 500 if that fails."""
+    with_body = request.method != "HEAD"
     try:
         response = on_request(request)
         if not isinstance(response, Response):
             raise TypeError(
                 f"on_request must return a uvws.Response, not {type(response).__name__}"
             )
+        # Of a subclass, this may be anything.
+        return exact_bytes(response.encode(with_body=with_body))
     except BaseException as error:
         report("Exception in on_request", error)
-        response = Response(500)
-    return response.encode(with_body=request.method != "HEAD")
+        return Response(500).encode(with_body=with_body)
 
 
 def _status(status: object, lowest: int) -> int:
     if isinstance(status, bool) or not isinstance(status, int):
         raise TypeError(f"status must be an int, not {type(status).__name__}")
-    if not lowest <= status <= 599:
-        raise ValueError(f"status must be {lowest} to 599, not {status}")
-    return int(status)
+    number = int.__index__(status)
+    if not lowest <= number <= 599:
+        raise ValueError(f"status must be {lowest} to 599, not {number}")
+    return number
 
 
 def _body(body: object) -> bytes:
     if isinstance(body, str):
-        return body.encode()
+        return str.encode(body)
     if isinstance(body, (bytes, bytearray, memoryview)):
-        return bytes(body)
+        return exact_bytes(body)
     raise TypeError(f"body must be str or bytes, not {type(body).__name__}")
 
 

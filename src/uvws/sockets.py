@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from .exact import exact_str
+
 _BACKLOG = 4096
 _UNIX_PREFIX = "unix:"
 
@@ -26,6 +28,7 @@ def open_socket(host: str | None, port: int) -> socket.socket:
     """
     if host is None:
         return _everywhere(port)
+    host = exact_str(host)
     if "\0" in host:
         raise ValueError("host must not contain a NUL")
     if host.startswith((_UNIX_PREFIX, "/")):

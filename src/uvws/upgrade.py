@@ -8,6 +8,7 @@ from typing import Any
 
 from ._core import lib
 from .compression import Agreed, Deflate, answer
+from .exact import exact_bytes
 from .headers import Headers, encode_headers
 from .responses import Reject, Report
 
@@ -68,11 +69,11 @@ class Upgrades:
         """
         try:
             more = self._ask(headers)
+            if isinstance(more, Reject):
+                return exact_bytes(more.encode())  # of a subclass, this may be anything
         except BaseException as error:
             report("Exception in on_handshake", error)
             return Reject(500).encode()
-        if isinstance(more, Reject):
-            return more.encode()
         protocol = self._choose(headers)
         ours = [(_PROTOCOL, protocol)] if protocol is not None else []
         agreed = None

@@ -9,6 +9,7 @@ import urllib.parse
 from dataclasses import dataclass
 
 from .errors import InvalidURL
+from .exact import exact_str
 
 _DEFAULT_PORTS = {False: 80, True: 443}
 _SCHEMES = {"ws": False, "wss": True, "ws+unix": False, "wss+unix": True}
@@ -79,6 +80,7 @@ def parse_url(url: str) -> URL:
     """
     if not isinstance(url, str):
         raise TypeError(f"url must be str, not {type(url).__name__}")
+    url = exact_str(url)
     _check_characters(url)
     scheme, colon, rest = url.partition(":")
     secure = _SCHEMES.get(scheme.lower()) if colon else None
