@@ -314,9 +314,47 @@ def test_a_unix_socket_in_no_directory_is_refused(runner: Runner, tmp_path: Path
         runner.context().listen(host=f"{tmp_path}/missing/socket")
 
 
-def test_a_path_that_is_too_long_is_refused(runner: Runner, tmp_path: Path) -> None:
-    with pytest.raises((OSError, ValueError), match=r"too long|x{50}"):
-        runner.context().listen(host=f"{tmp_path}/{'x' * 120}")
+def test_the_longest_path_is_taken(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert runner.context().listen(host=f"unix:{'x' * 107}").is_open
+
+
+@pytest.mark.parametrize("path", ["x" * 108, "ü" * 54])
+def test_a_path_that_is_too_long_is_refused(runner: Runner, path: str) -> None:
+    with pytest.raises(ValueError, match=r"^host has a Unix path of 108 bytes; at most 107 "):
+        runner.context().listen(host=f"unix:{path}")
+
+
+def test_a_unix_socket_needs_a_path(runner: Runner) -> None:
+    with pytest.raises(ValueError, match=r"^host must have a path after 'unix:'$"):
+        runner.context().listen(host="unix:")
+
+
+def test_a_path_that_cannot_be_encoded_is_refused_and_leaves_no_socket(runner: Runner) -> None:
+    context = runner.context()
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(ValueError, match=r"^host has a Unix path that the system cannot encode$"):
+        context.listen(host="/tmp/\ud800")
+    assert len(set(Path("/proc/self/fd").iterdir())) == len(before)
+
+
+def test_a_unix_socket_whose_backlog_is_full_is_in_use(runner: Runner, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with contextlib.ExitStack() as sockets:
+        owner = sockets.enter_context(socket.socket(socket.AF_UNIX))
+        owner.bind(path)
+        owner.listen(0)
+        result = 0
+        while result == 0:
+            client = sockets.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            result = client.connect_ex(path)
+        assert result == errno.EAGAIN
+        with pytest.raises(OSError, match=path) as raised:
+            runner.context().listen(host=path)
+    assert raised.value.errno == errno.EADDRINUSE
 
 
 def test_a_unix_socket_of_somebody_elses_is_not_removed_at_close(

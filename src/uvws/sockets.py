@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .exact import exact_str
+from .url import MAX_SOCKET_PATH
 
 _BACKLOG = 4096
 _UNIX_PREFIX = "unix:"
@@ -24,7 +26,7 @@ def open_socket(host: str | None, port: int) -> socket.socket:
 
     Raises:
         OSError: the system refuses; errno says why.
-        ValueError: `host` is empty.
+        ValueError: `host` is empty, or no path that a socket can have.
     """
     if host is None:
         return _everywhere(port)
@@ -32,7 +34,7 @@ def open_socket(host: str | None, port: int) -> socket.socket:
     if "\0" in host:
         raise ValueError("host must not contain a NUL")
     if host.startswith((_UNIX_PREFIX, "/")):
-        return _unix(host.removeprefix(_UNIX_PREFIX))
+        return _unix(_checked_path(host.removeprefix(_UNIX_PREFIX)))
     if not host:
         raise ValueError("host must be None, a name, an address or a Unix socket, not empty")
     family, _, _, _, address = socket.getaddrinfo(
@@ -62,6 +64,20 @@ def _tcp(family: int, address: Any, *, v6_only: bool) -> socket.socket:
     return sock
 
 
+def _checked_path(path: str) -> str:
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise ValueError("host has a Unix path that the system cannot encode") from None
+    if not size:  # which the system takes for an abstract socket of its own choice
+        raise ValueError(f"host must have a path after {_UNIX_PREFIX!r}")
+    if size > MAX_SOCKET_PATH:
+        raise ValueError(
+            f"host has a Unix path of {size} bytes; at most {MAX_SOCKET_PATH} are allowed"
+        )
+    return path
+
+
 def _unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -83,8 +99,11 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
-            probe.connect(path)
+            # Where the backlog is full, this would wait: somebody listens there as well.
+            with contextlib.suppress(BlockingIOError):
+                probe.connect(path)
         except ConnectionRefusedError:
             Path(path).unlink()
 

@@ -15,7 +15,7 @@ _DEFAULT_PORTS = {False: 80, True: 443}
 _SCHEMES = {"ws": False, "wss": True, "ws+unix": False, "wss+unix": True}
 
 # sockaddr_un.sun_path has 108 bytes on Linux, one of them for the NUL at the end.
-_MAX_SOCKET_PATH = 107
+MAX_SOCKET_PATH = 107
 
 # C0, DEL, C1, and the space
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f]")
@@ -232,8 +232,8 @@ def _parse_socket_path(socket: str) -> str:
         size = len(os.fsencode(path))
     except UnicodeEncodeError:
         raise InvalidURL("url of a Unix socket has a path that the system cannot encode") from None
-    if size > _MAX_SOCKET_PATH:
+    if size > MAX_SOCKET_PATH:
         raise InvalidURL(
-            f"url has a socket path of {size} bytes; at most {_MAX_SOCKET_PATH} are allowed"
+            f"url has a socket path of {size} bytes; at most {MAX_SOCKET_PATH} are allowed"
         )
     return path
