@@ -16,6 +16,7 @@ import pytest
 import uvws
 from support import Recorder, Runner, echo, loop_kinds, url_of
 from support.wire import RawServer
+from uvws.connecting import Connecting
 
 
 @pytest.fixture
@@ -285,6 +286,32 @@ def test_a_unix_socket_where_nobody_listens(runner: Runner, tmp_path: Path) -> N
         sock.bind(str(tmp_path / "stale"))
     error = fail_to_connect(runner, f"ws+unix:{tmp_path}/stale")
     assert type(error) is ConnectionRefusedError
+
+
+def test_a_unix_socket_whose_path_is_not_utf_8(runner: Runner, tmp_path: Path) -> None:
+    recorder = Recorder()
+    listener = runner.context().listen(host=f"{tmp_path}/\udcff", **recorder.callbacks)
+    runner.context().connect(f"ws+unix:{tmp_path}/%ff")
+    runner.run(recorder.saw("connect"))
+    assert listener.is_open
+
+
+@loop_kinds("asyncio")
+def test_a_connect_that_cannot_begin_leaves_nothing(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    context = runner.context()
+    recorder = Recorder()
+    monkeypatch.setattr(Connecting, "_struct", fail)
+    with pytest.raises(MemoryError):
+        context.connect("ws://127.0.0.1:1/", connect_timeout=0.05, **recorder.callbacks)
+    runner.run_for(0.2)
+    assert context._core.connections == {}
+    assert context._core._live_context is None
+    assert recorder.names == []
 
 
 def test_a_failed_connect_without_on_error_is_quiet(runner: Runner, refusing_port: int) -> None:

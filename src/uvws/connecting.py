@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -151,7 +152,7 @@ class Connecting:
             "extra_headers": ffi.new("char[]", lines.encode("latin-1")),
         }
         if url.unix_path is not None:
-            kept["unix_path"] = ffi.new("char[]", url.unix_path.encode())
+            kept["unix_path"] = ffi.new("char[]", os.fsencode(url.unix_path))
         if options.proxy is not None:
             kept["tunnel"], messages = tunnel_options(options.proxy, url.host, url.port)
         if options.protocols:

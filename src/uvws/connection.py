@@ -458,7 +458,8 @@ class Connection:
         self._on_end = on_end
 
     def discard(self) -> None:
-        """The socket could not be adopted: nobody knows of this connection."""
+        """Connecting or adopting could not even begin: nobody knows of this connection."""
+        self._connecting = None
         lib.uvws_connect_abort(self._c)
         self._forget(State.CLOSED, released=True)
 

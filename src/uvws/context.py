@@ -425,5 +425,11 @@ def _start_connecting(
     if c == ffi.NULL:
         raise MemoryError
     connection = Connection(core, c, slot[0], callbacks)
-    connection.start_connecting(Connecting(core, connection, c, connect_options))
+    connecting = Connecting(core, connection, c, connect_options)
+    try:
+        connection.start_connecting(connecting)
+    except BaseException:
+        connecting.cancel()
+        connection.discard()
+        raise
     return connection
