@@ -53,8 +53,8 @@ class Context:
         A proxy is a host, `host:port` or a URL, `[scheme://][user:password@]host[:port]`, with user
         and password percent-encoded and IPv6 addresses in brackets. `socks5://` and `socks5h://`
         stand for SOCKS5; `http://`, `https://` and no scheme for HTTP, where it is asked to
-        CONNECT. The proxy itself is always spoken to without TLS, which is why `https://` with a
-        password is refused. It is given the server's name as it is, to look it up, and TLS to the
+        CONNECT. The proxy itself is always spoken to without TLS, also with `https://`, and is told
+        the password in clear. It is given the server's name as it is, to look it up, and TLS to the
         server goes through it.
 
         In the environment `https_proxy` counts for `wss://` and `http_proxy` for `ws://`, then

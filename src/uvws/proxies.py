@@ -82,8 +82,8 @@ class ProxyOptions:
 def parse_proxy(value: str, default_port: int, name: str = "proxy") -> Proxy:
     """Take a proxy apart: `[scheme://][user:password@]host[:port][/]`.
 
-    Without a scheme it speaks HTTP. IPv6 addresses stand in brackets; in user and password,
-    whatever has a meaning in a URL is percent-encoded.
+    Without a scheme it speaks HTTP, and so it does with `https://`: in clear. IPv6 addresses stand
+    in brackets; in user and password, whatever has a meaning in a URL is percent-encoded.
 
     Args:
         value: the proxy.
@@ -96,7 +96,9 @@ def parse_proxy(value: str, default_port: int, name: str = "proxy") -> Proxy:
     scheme, separator, rest = value.partition("://")
     kind = _KINDS.get(scheme.lower()) if separator else HTTP
     if kind is None:
-        raise ValueError(f"{name} must begin with http://, https://, socks5:// or socks5h://")
+        raise ValueError(
+            f"{name} must begin with http://, https://, socks5:// or socks5h://, or have no scheme"
+        )
     authority, _, path = (rest if separator else value).partition("/")
     if path or any(char in authority for char in "?#"):
         raise ValueError(
@@ -105,11 +107,6 @@ def parse_proxy(value: str, default_port: int, name: str = "proxy") -> Proxy:
     credentials, at, address = authority.rpartition("@")
     host, port = _split_port(address, name)
     user, password = _parse_credentials(credentials, kind, name) if at else (None, b"")
-    if user is not None and scheme.lower() == "https":
-        raise ValueError(
-            f"{name} has a password and begins with https://, but proxies are spoken to without "
-            "TLS; write http:// to send it all the same"
-        )
     return Proxy(kind, host, port or default_port, user, password)
 
 
