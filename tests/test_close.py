@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +15,8 @@ import websockets
 
 import uvws
 from support import ClientThread, Recorder, Runner, echo, loop_kinds, time_limit, url_of
-from support.pairs import SIDES, Pair
+from support.memory import allocated
+from support.pairs import SIDES, Pair, over
 from support.patches import compresses
 from support.payloads import binary, text
 from support.wire import (
@@ -713,6 +717,89 @@ def send_in_pieces(peer: RawPeer, data: bytes, pieces: int) -> None:
         opcode = CONTINUATION if number else BINARY
         wire += peer.frame(opcode, part, final=number == pieces - 1)
     peer.send(wire)
+
+
+# A sender that is still at it hears why: its message is not what ends the connection.
+
+
+@by_side
+@pytest.mark.parametrize("way", ["plain", "TLS"])
+@pytest.mark.parametrize("size", [MIB, 50 * MIB])
+def test_the_sender_of_a_large_message_is_told_1009(
+    runner: Runner, side: str, way: str, size: int
+) -> None:
+    options = over(runner, way)
+    for call in ("listen", "connect"):
+        options[call] = {**options.get(call, {}), "max_message_size": size - 1}
+    pair = Pair(runner, **options)
+    pair.connection(side).send(bytes(size))
+    runner.run(
+        lambda: pair.recorder(side).saw("close")() and pair.recorder(other(side)).saw("close")()
+    )
+    assert pair.recorder(side).events[-1] == ("close", 1009, "message too big")
+    assert pair.recorder(other(side)).names == ["connect", "error", "close"]
+    assert pair.recorder(other(side)).events[-1][1] == 1009
+
+
+def test_a_sender_of_another_package_is_told_1009(
+    runner: Runner, websockets_client: Callable[..., ClientThread]
+) -> None:
+    listener = echo(runner, max_message_size=1000)
+
+    async def send() -> int | None:
+        connection = await websockets.connect(url_of(listener), compression=None)
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await connection.send(bytes(20 * MIB))
+        await connection.wait_closed()
+        return connection.close_code
+
+    client = websockets_client(send)
+    runner.run(client.done)
+    assert client.result() == 1009
+
+
+@by_side
+def test_a_sender_that_knows_no_end_is_cut_off(runner: Runner, side: str) -> None:
+    peer, recorder = against_a_raw_peer(runner, side, max_message_size=1000)
+    sent = send_without_end(peer)
+    runner.run(recorder.saw("close"), timeout=8)
+    runner.run(peer.ended)
+    assert recorder.names == ["connect", "error", "close"]
+    assert recorder.events[-1][1] == 1009
+    assert sum(sent) < 80 * MIB
+
+
+@by_side
+def test_what_is_not_heard_takes_no_memory(runner: Runner, side: str) -> None:
+    peer, recorder = against_a_raw_peer(runner, side, max_message_size=1000)
+    before = allocated()
+    sent = send_without_end(peer)
+    runner.run(lambda: sum(sent) > 30 * MIB or recorder.saw("close")())
+    assert allocated() - before < 8 * MIB
+
+
+@loop_kinds("pyuv")
+@by_side
+def test_a_sender_that_goes_silent_is_given_up(runner: Runner, side: str) -> None:
+    peer, recorder = against_a_raw_peer(runner, side, max_message_size=1000)
+    peer.send_frame(BINARY, bytes(2000))
+    runner.run(recorder.saw("close"), timeout=2)
+    assert recorder.events[-1][1] == 1009
+
+
+def send_without_end(peer: RawPeer) -> list[int]:
+    """Send a frame without end, in a thread; returns what grows by the size of each piece."""
+    sent: list[int] = []
+
+    def work(push: Callable[[bytes], None]) -> None:
+        masked = 0x80 if peer.masks else 0
+        push(struct.pack(">BBQ", 0x80 | BINARY, masked | 127, 1 << 40))
+        for _ in range(200):
+            push(bytes(MIB))
+            sent.append(MIB)
+
+    peer.send_in_thread(work)
+    return sent
 
 
 # Closing the context
