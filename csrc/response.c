@@ -10,11 +10,22 @@
 
 #ifdef UVWS_BUNDLED_LWS
 
-/* What else is to be in a response with status 101 lws checks. */
-static bool check_whole(struct client *client, struct head head)
+/* The one that counts is to follow: RFC 9110 section 15.2. */
+static bool is_interim(const struct status_line *line)
 {
+    return line->status >= 100 && line->status < 200 && line->status != 101;
+}
+
+/* What else is to be in a response with status 101 lws checks. */
+static int check_whole(uvws_connection *connection, struct head head)
+{
+    struct client *client = connection->client;
     struct status_line line;
     uvws_status_line(uvws_head_line(&head), &line);
+    if (is_interim(&line)) {
+        connection->head_checked = 0;
+        return 1;
+    }
     client->status = line.status;
     if (line.status != 101)
         snprintf(client->why, sizeof(client->why), "server answered %.*s", (int)line.phrase.size,
@@ -22,10 +33,11 @@ static bool check_whole(struct client *client, struct head head)
     else if (!uvws_text_is(line.version, "1.1"))
         snprintf(client->why, sizeof(client->why), "server speaks HTTP/%.*s, not HTTP/1.1",
                  (int)line.version.size, line.version.at);
-    return !client->why[0];
+    return client->why[0] ? -1 : 0;
 }
 
-/* Looks at what came of the response. Negative: it will not do, and client->why says why. */
+/* Looks at what came of the response. Negative: it will not do, and client->why says why; 1: this one
+ * does not count. */
 int uvws_response_received(uvws_connection *connection, struct lws *wsi)
 {
     struct client *client = connection->client;
@@ -35,7 +47,7 @@ int uvws_response_received(uvws_connection *connection, struct lws *wsi)
     case HEAD_PARTIAL:
         return 0;
     case HEAD_WHOLE:
-        return check_whole(client, (struct head){data, data + size}) ? 0 : -1;
+        return check_whole(connection, (struct head){data, data + size});
     case HEAD_NOT_HTTP:
         snprintf(client->why, sizeof(client->why), "response is not HTTP");
         return -1;

@@ -9,7 +9,7 @@ import pytest
 
 import uvws
 from support import Recorder, Runner
-from support.wire import RawServer, upgrade_response
+from support.wire import TEXT, RawServer, upgrade_response
 
 
 def answered(runner: Runner, answer: bytes, *, end: bool = False, **options: Any) -> Any:
@@ -88,6 +88,41 @@ def test_a_response_may_be_spelled_otherwise(runner: Runner, change: bytes, to: 
     peer.send(upgrade_response(peer.take_head()).replace(change, to))
     runner.run(lambda: recorder.events)
     assert recorder.names == ["connect"]
+
+
+INTERIM = (
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\nX-Early: 1\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("segment", [1, 7, 100_000])
+def test_interim_responses_are_skipped(runner: Runner, segment: int) -> None:
+    peer, recorder = connect(runner, RawServer(runner))
+    answer = INTERIM + upgrade_response(peer.take_head(), "X-Late: 2\r\n")
+    for at in range(0, len(answer), segment):
+        peer.send(answer[at : at + segment])
+        runner.turns(1)
+    runner.run(lambda: recorder.events)
+    assert recorder.names == ["connect"]
+    names = [name for name, _ in recorder.events[0][1].items()]
+    assert names == ["Upgrade", "Connection", "Sec-WebSocket-Accept", "X-Late"]
+
+
+def test_a_message_behind_interim_responses_arrives(runner: Runner) -> None:
+    peer, recorder = connect(runner, RawServer(runner))
+    peer.send(INTERIM + upgrade_response(peer.take_head()) + peer.frame(TEXT, b"at once"))
+    runner.run(recorder.saw("message"))
+    assert recorder.messages == ["at once"]
+
+
+def test_a_refusal_behind_interim_responses_is_told(runner: Runner) -> None:
+    error = answered(runner, INTERIM + b"HTTP/1.1 404 Not Found\r\nServer: x\r\n\r\n")
+    assert (str(error), error.status) == ("server answered 404 Not Found", 404)
+    assert list(error.headers.items()) == [("Server", "x")]
+
+
+def test_an_end_behind_an_interim_response_has_no_status(runner: Runner) -> None:
+    assert answered(runner, INTERIM, end=True).status is None
 
 
 # Another status than 101
