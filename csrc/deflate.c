@@ -283,6 +283,18 @@ static int inflate_tail(z_stream *stream, struct buffer *out, uint64_t limit)
     return !result && stream->data_type != BETWEEN_BLOCKS ? UVWS_FAILED : result;
 }
 
+/* A piece of a message. One without a byte is taken for empty, as others do: it should be one zero
+ * (section 7.2.3.6), and the tail without that would begin a block that never ends. */
+static int inflate_part(struct deflate *deflate, const char *data, size_t size, bool whole,
+                        struct buffer *out, uint64_t limit)
+{
+    if (!size && !deflate->in_message)
+        return UVWS_OK;
+    deflate->in_message = !whole;
+    int result = inflate_piece(deflate->in, (const uint8_t *)data, size, out, limit);
+    return !result && whole ? inflate_tail(deflate->in, out, limit) : result;
+}
+
 /* Decompresses a piece of a message to the end of `out`; `whole` when it is the last. */
 int uvws_inflate(uvws_connection *connection, const char *data, size_t size, bool whole,
                  struct buffer *out)
@@ -293,9 +305,7 @@ int uvws_inflate(uvws_connection *connection, const char *data, size_t size, boo
         deflate->in = take_inflate(connection->context, &deflate->options);
     if (!deflate->in)
         return UVWS_NO_MEMORY;
-    int result = inflate_piece(deflate->in, (const uint8_t *)data, size, out, limit);
-    if (!result && whole)
-        result = inflate_tail(deflate->in, out, limit);
+    int result = inflate_part(deflate, data, size, whole, out, limit);
     if (!result && whole && !deflate->options.in_takeover)
         give_inflate(connection);
     return result;

@@ -66,6 +66,7 @@ struct deflate {
     uvws_deflate_options options;
     z_stream *out; /* owned; NULL until it is needed */
     z_stream *in;
+    bool in_message; /* bytes of a message went into `in`, and not its tail */
 };
 
 /* One stream of each kind that no connection needs just now. */

@@ -238,6 +238,33 @@ def test_an_empty_message_is_understood(runner: Runner, side: str, kind: str) ->
 
 
 @by_side
+@by_kind
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_message_without_any_payload_is_empty(
+    runner: Runner, side: str, kind: str, pieces: int
+) -> None:
+    # Section 7.2.3.6 wants a byte, but others take it as well.
+    _, peer, recorder = against_a_raw_peer(runner, side)
+    opcode = TEXT if kind == "text" else BINARY
+    peer.send_frame(opcode, b"", final=pieces == 1, reserved=RSV1)
+    for number in range(1, pieces):
+        peer.send_frame(CONTINUATION, b"", final=number == pieces - 1)
+    runner.run(recorder.saw("message"))
+    assert recorder.messages == [of_kind(kind, 0)]
+
+
+@by_side
+def test_what_follows_a_message_without_any_payload_is_understood(
+    runner: Runner, side: str
+) -> None:
+    _, peer, recorder = against_a_raw_peer(runner, side)
+    for payload in (HELLO, b"", HELLO_AGAIN, b"", HELLO_AGAIN):
+        peer.send_frame(TEXT, payload, reserved=RSV1)
+    runner.run(recorder.saw("message", 5))
+    assert recorder.messages == ["Hello", "", "Hello", "", "Hello"]
+
+
+@by_side
 def test_empty_messages_are_sent_among_others(runner: Runner, side: str) -> None:
     connection, peer, _ = against_a_raw_peer(runner, side)
     messages = [b"", b"", b"something", b"", b"", b"something", b""]
@@ -819,7 +846,6 @@ CORRUPT = {
     "a length that does not match": bytes.fromhex("000500faf048656c6c6f00"),
     "a reference to what never was": HELLO_AGAIN,
     "a bad code": b"\xff" * 20,
-    "nothing at all": b"",
     "a block that is cut off": deflated(wordy(3000), 9)[:-20],
     "stored bytes that are cut off": bytes.fromhex("000500faff4865"),
     "a header that is cut off": b"\x05\xe0",
