@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import queue
 import shutil
 import subprocess
@@ -297,13 +298,18 @@ NODE_OPTIONS = [
 by_node_options = pytest.mark.parametrize("options", NODE_OPTIONS)
 
 
+@functools.cache
+def _has_ws(node: str) -> bool:
+    found = subprocess.run([node, "-e", "require('ws')"], capture_output=True, check=False)
+    return found.returncode == 0
+
+
 def node_with_ws() -> str:
     """Return Node's path, or skip the test; the package is found through NODE_PATH."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("there is no Node")
-    found = subprocess.run([node, "-e", "require('ws')"], capture_output=True, check=False)
-    if found.returncode:
+    if not _has_ws(node):
         pytest.skip("Node has no package ws")
     return node
 
