@@ -36,8 +36,8 @@ static int check_whole(uvws_connection *connection, struct head head)
     return client->why[0] ? -1 : 0;
 }
 
-/* Looks at what came of the response. Negative: it will not do, and client->why says why; 1: this one
- * does not count. */
+/* Looks at what came of the response. Negative: it will not do, and client->why says why; 1: this
+ * one does not count. */
 int uvws_response_received(uvws_connection *connection, struct lws *wsi)
 {
     struct client *client = connection->client;
