@@ -271,6 +271,8 @@ class Context:
                 `uvws.Response`, after which the connection is closed. Without it the answer is 426.
                 It must not run the loop.
             on_connect: called with the connection and the request headers, the path under "Path".
+                Where another callback has closed the connection just before, its state is
+                "closing" already, and `on_close` follows.
             on_message: called with each whole message: str for text, bytes for binary.
             on_close: called with the close code and the reason, as for `connect`.
             on_error: called with a `uvws.MessageTooBig`; `on_close` follows.
