@@ -12,8 +12,9 @@ PYTHON ?= python3
 VENV ?= .venv
 # Further arguments for pytest: make test ARGS="-k handshake"
 ARGS ?=
-# Test processes; the suites under instruments run in one, whose end is then looked at as well.
-JOBS ?= auto
+# Test processes, more than there are processors: most tests wait for a peer. The suites under
+# instruments run in one, whose end is then looked at as well.
+JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 TIMEOUT ?= 60
 CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] bench/c/*.[ch] src/uvws/*.h)
 
