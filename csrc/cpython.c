@@ -83,7 +83,7 @@ static const char *contents(PyObject *data, int *kind, Py_ssize_t *size, PyObjec
     return PyBytes_AsStringAndSize(data, &bytes, size) ? NULL : bytes;
 }
 
-/* The object stays until the event UNPIN, whose token is its address: see release_pinned(). */
+/* The object stays until the event UNPIN, whose token is its address: see deliver(). */
 static int64_t send_large(uvws_connection *connection, int kind, const char *payload,
                           Py_ssize_t size, PyObject *data)
 {

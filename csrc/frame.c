@@ -35,6 +35,23 @@ size_t uvws_frame_header(uint8_t *out, int first, size_t size, const uint8_t *ma
     return at;
 }
 
+/* A whole frame, masked as a client's has to be. Returns its size, 0 where there is no mask key. */
+size_t uvws_frame_build(uvws_connection *connection, uint8_t *out, int first, const void *payload,
+                        size_t size)
+{
+    uint8_t key[4];
+    if (!connection->is_client) {
+        size_t header = uvws_frame_header(out, first, size, NULL);
+        memcpy(out + header, payload, size);
+        return header + size;
+    }
+    if (!uvws_frame_mask_key(connection->context, key))
+        return 0;
+    size_t header = uvws_frame_header(out, first, size, key);
+    uvws_frame_mask(out + header, payload, size, key, 0);
+    return header + size;
+}
+
 /* `offset` is where in the payload `in` begins: a large one is masked in pieces. */
 void uvws_frame_mask(uint8_t *out, const uint8_t *in, size_t size, const uint8_t key[4],
                      size_t offset)

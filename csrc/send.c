@@ -26,18 +26,10 @@ static int64_t append_frame(uvws_connection *connection, int first, const char *
     uint8_t *out = uvws_tx_room(connection, FRAME_HEADER_MAX + size);
     if (!out)
         return UVWS_NO_MEMORY;
-    size_t header;
-    if (connection->is_client) {
-        uint8_t key[4];
-        if (!uvws_frame_mask_key(connection->context, key))
-            return UVWS_FAILED;
-        header = uvws_frame_header(out, first, size, key);
-        uvws_frame_mask(out + header, (const uint8_t *)data, size, key, 0);
-    } else {
-        header = uvws_frame_header(out, first, size, NULL);
-        memcpy(out + header, data, size);
-    }
-    return uvws_tx_added(connection, header + size, size);
+    size_t frame = uvws_frame_build(connection, out, first, data, size);
+    if (!frame)
+        return UVWS_FAILED;
+    return uvws_tx_added(connection, frame, size);
 }
 
 static int64_t append_compressed(uvws_connection *connection, int first, const char *data,

@@ -144,6 +144,7 @@ void uvws_tx_clear(uvws_connection *connection)
 void uvws_tx_clear_but_begun(uvws_connection *connection)
 {
     struct tx_chunk *begun = connection->tx_head;
+    drop_pongs(connection); /* nothing may follow a Close frame */
     if (!begun || !begun->begun) {
         uvws_tx_clear(connection);
         return;
@@ -167,26 +168,19 @@ void uvws_tx_schedule(uvws_connection *connection)
 }
 
 /* A Pong goes out before what is queued. A peer that sends pings and does not read gets the answers
- * that fit one chunk, the latest among them (RFC 6455 section 5.5.3). Where there is no memory it
- * gets none, and will find out. */
+ * that fit one chunk, the latest among them (RFC 6455 section 5.5.3). Where there is no memory or
+ * no mask key it gets none, and will find out. */
 void uvws_tx_pong(uvws_connection *connection, const char *payload, size_t size)
 {
     struct tx_chunk *pongs = connection->pongs;
-    uint8_t key[4];
     if (!pongs)
         pongs = connection->pongs = chunk_new(connection->context, CHUNK_CAPACITY);
-    if (!pongs || (connection->is_client && !uvws_frame_mask_key(connection->context, key)))
+    if (!pongs)
         return;
     if (pongs->capacity - pongs->size < FRAME_HEADER_MAX + size)
         pongs->size = 0;
-    uint8_t *out = pongs->data + pongs->size;
-    size_t header =
-        uvws_frame_header(out, FRAME_FINAL | OPCODE_PONG, size, connection->is_client ? key : NULL);
-    if (connection->is_client)
-        uvws_frame_mask(out + header, (const uint8_t *)payload, size, key, 0);
-    else
-        memcpy(out + header, payload, size);
-    pongs->size += header + size;
+    pongs->size += uvws_frame_build(connection, pongs->data + pongs->size,
+                                    FRAME_FINAL | OPCODE_PONG, payload, size);
     uvws_tx_schedule(connection);
 }
 
@@ -438,17 +432,10 @@ bool uvws_tx_goodbye(uvws_connection *connection, int code)
 {
     uint8_t frame[FRAME_HEADER_MAX + 2];
     uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
-    uint8_t key[4];
     struct lws *wsi = connection->wsi;
     if (!wsi || connection->state != UVWS_CONNECTED || lws_partial_buffered(wsi) ||
         uvws_tx_write(connection) < 0 || connection->tx_head || lws_partial_buffered(wsi))
         return false;
-    if (connection->is_client && !uvws_frame_mask_key(connection->context, key))
-        return false;
-    size_t header =
-        uvws_frame_header(frame, FRAME_FINAL | OPCODE_CLOSE, 2, connection->is_client ? key : NULL);
-    memcpy(frame + header, payload, 2);
-    if (connection->is_client)
-        uvws_frame_mask(frame + header, payload, 2, key, 0);
-    return write_raw(connection, frame, header + 2) >= 0;
+    size_t size = uvws_frame_build(connection, frame, FRAME_FINAL | OPCODE_CLOSE, payload, 2);
+    return size && write_raw(connection, frame, size) >= 0;
 }

@@ -298,6 +298,8 @@ bool uvws_tx_goodbye(uvws_connection *connection, int code);
 #define OPCODE_CONTINUATION 0
 #define OPCODE_CLOSE        8
 #define OPCODE_PONG         10
+size_t uvws_frame_build(uvws_connection *connection, uint8_t *out, int first, const void *payload,
+                        size_t size);
 size_t uvws_frame_header(uint8_t *out, int first, size_t size, const uint8_t *mask_or_null);
 void uvws_frame_mask(uint8_t *out, const uint8_t *in, size_t size, const uint8_t key[4],
                      size_t offset);
