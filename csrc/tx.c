@@ -9,8 +9,11 @@
  * frame is under way no other may come in between, not even one of lws's own, which is what our
  * patch for writing in parts is for; without it large payloads go to lws like small ones.
  */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "uvws.h"
@@ -21,6 +24,7 @@
 /* After this much, other connections get their turn first. */
 #define TURN_SIZE       (4 * PIECE_SIZE)
 #define CLOSING_TIMEOUT 5 /* seconds */
+#define TLS_RECORD_MAX  16384
 
 struct tx_chunk {
     struct tx_chunk *next;
@@ -299,19 +303,30 @@ static int next_parts(uvws_connection *connection, const struct tx_chunk *chunk,
     return count;
 }
 
+/* OpenSSL writes each record by itself; the kernel is to put them together, and to wake the peer
+ * once. */
+static void cork(uvws_connection *connection, size_t size, bool on)
+{
+#ifdef TCP_CORK
+    int value = on;
+    if (size > TLS_RECORD_MAX && lws_get_ssl(connection->wsi))
+        setsockopt(lws_get_socket_fd(connection->wsi), IPPROTO_TCP, TCP_CORK, &value,
+                   sizeof(value));
+#endif
+}
+
 static int write_large(uvws_connection *connection, struct tx_chunk *chunk, size_t *written)
 {
     struct iovec parts[2];
     int count = next_parts(connection, chunk, parts);
     size_t size = 0;
-    /* Over TLS a part is written by itself. */
-    if (count > 1 && lws_get_ssl(connection->wsi))
-        count = 1;
     for (int n = 0; n < count; n++)
         size += parts[n].iov_len;
     bool last = chunk->written + size == chunk->size + chunk->pinned_size;
     chunk->begun = true;
+    cork(connection, size, true);
     long taken = lws_ws_write_parts(connection->wsi, parts, count, last);
+    cork(connection, size, false);
     if (taken < 0)
         return -1;
     *written = (size_t)taken;

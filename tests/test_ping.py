@@ -128,7 +128,7 @@ def test_pings_while_tls_holds_a_part_of_a_large_message_break_nothing(
     runner: Runner, round_: int
 ) -> None:
     # OpenSSL wants a write that it could not finish repeated as it was.
-    messages = [binary(100_000 + 17 * n + round_) for n in range(40)]
+    messages = [binary(100_000 + 17 * n + round_) for n in range(100)]
     recorder = Recorder()
     listener = runner.context().listen(
         host="127.0.0.1", **certificates.certificate().server_options, **recorder.callbacks
