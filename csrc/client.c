@@ -23,10 +23,10 @@ void uvws_client_free(uvws_connection *connection)
 
 void uvws_clients_stop_timers(uvws_context *context)
 {
-    for (struct slab *slab = context->slabs; slab; slab = slab->next)
-        for (int n = 0; n < CONNECTIONS_PER_SLAB; n++)
-            if (slab->connections[n].in_use && slab->connections[n].client)
-                lws_sul_cancel(&slab->connections[n].client->timeout);
+    uvws_connection *connection = NULL;
+    while ((connection = uvws_connection_after(context, connection)))
+        if (connection->client)
+            lws_sul_cancel(&connection->client->timeout);
 }
 
 /* Ends the attempt under way. Not to be called below lws at work on its wsi. */

@@ -8,15 +8,22 @@
  * or on a connection that ended, always finds memory to look at. */
 static bool add_slab(uvws_context *context)
 {
+    struct slab **slabs = context->slabs;
+    uint32_t count = context->slab_count;
+    if (!(count & (count - 1))) { /* the array is full: its size is a power of two */
+        slabs = realloc(slabs, (count ? 2 * count : 1) * sizeof(*slabs));
+        if (!slabs)
+            return false;
+        context->slabs = slabs;
+    }
     struct slab *slab = calloc(1, sizeof(*slab));
     if (!slab)
         return false;
-    slab->next = context->slabs;
-    context->slabs = slab;
+    slabs[count] = slab;
     for (int n = CONNECTIONS_PER_SLAB - 1; n >= 0; n--) {
         uvws_connection *connection = &slab->connections[n];
         connection->context = context;
-        connection->slot = context->slab_count * CONNECTIONS_PER_SLAB + (uint32_t)n;
+        connection->slot = count * CONNECTIONS_PER_SLAB + (uint32_t)n;
         connection->next = context->free_connections;
         context->free_connections = connection;
     }
@@ -72,19 +79,37 @@ void uvws_connection_free(uvws_connection *connection)
 /* What lws has left behind: those that it did not know yet, or knew no more. */
 void uvws_connections_free(uvws_context *context)
 {
-    for (struct slab *slab = context->slabs; slab; slab = slab->next)
-        for (int n = 0; n < CONNECTIONS_PER_SLAB; n++)
-            if (slab->connections[n].in_use)
-                uvws_connection_free(&slab->connections[n]);
+    uvws_connection *connection = NULL;
+    while ((connection = uvws_connection_after(context, connection)))
+        uvws_connection_free(connection);
+}
+
+void uvws_connections_free_slabs(uvws_context *context)
+{
+    for (uint32_t n = 0; n < context->slab_count; n++)
+        free(context->slabs[n]);
+    free(context->slabs);
+    context->slabs = NULL;
+    context->slab_count = 0;
 }
 
 uvws_connection *uvws_connection_at(uvws_context *context, uint32_t slot)
 {
-    uint32_t slabs_behind = context->slab_count - 1 - slot / CONNECTIONS_PER_SLAB;
-    struct slab *slab = context->slabs; /* the newest comes first */
-    while (slab && slabs_behind--)
-        slab = slab->next;
-    return slab ? &slab->connections[slot % CONNECTIONS_PER_SLAB] : NULL;
+    uint32_t slab = slot / CONNECTIONS_PER_SLAB;
+    if (slab >= context->slab_count)
+        return NULL;
+    return &context->slabs[slab]->connections[slot % CONNECTIONS_PER_SLAB];
+}
+
+/* Goes through those in use, by slot; begins with NULL and ends with it. */
+uvws_connection *uvws_connection_after(uvws_context *context, const uvws_connection *previous)
+{
+    uint32_t slot = previous ? previous->slot + 1 : 0;
+    uvws_connection *connection;
+    while ((connection = uvws_connection_at(context, slot++)))
+        if (connection->in_use)
+            return connection;
+    return NULL;
 }
 
 void uvws_connection_release(uvws_connection *connection)

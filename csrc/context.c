@@ -43,11 +43,7 @@ static void context_free(uvws_context *context)
     uvws_tx_free_spares(context);
     uvws_deflate_free_spares(context);
     uvws_buffer_free(&context->spare_message);
-    while (context->slabs) {
-        struct slab *slab = context->slabs;
-        context->slabs = slab->next;
-        free(slab);
-    }
+    uvws_connections_free_slabs(context);
     free(context->watches);
     free(context->eager);
     free(context);
@@ -177,11 +173,9 @@ fail:
 int uvws_context_say_goodbye(uvws_context *context, int code)
 {
     int count = 0;
-    for (struct slab *slab = context->slabs; slab; slab = slab->next)
-        for (int n = 0; n < CONNECTIONS_PER_SLAB; n++) {
-            uvws_connection *connection = &slab->connections[n];
-            if (connection->in_use && connection->announced)
-                count += uvws_tx_goodbye(connection, code);
-        }
+    uvws_connection *connection = NULL;
+    while ((connection = uvws_connection_after(context, connection)))
+        if (connection->announced)
+            count += uvws_tx_goodbye(connection, code);
     return count;
 }

@@ -172,7 +172,6 @@ struct uvws_listener {
 
 #define CONNECTIONS_PER_SLAB 64
 struct slab {
-    struct slab *next;
     uvws_connection connections[CONNECTIONS_PER_SLAB];
 };
 
@@ -215,7 +214,7 @@ struct uvws_context {
     struct adoption *last_adoption;
     int descriptors_max; /* lws has tables for as many */
     bool listeners_left; /* one that is closed lost its last connection */
-    struct slab *slabs;
+    struct slab **slabs; /* owned, and each of them */
     uint32_t slab_count;
     uvws_connection *free_connections;
     uvws_connection *to_write;
@@ -364,6 +363,8 @@ bool uvws_response_explain(uvws_connection *connection, const char *reason, size
 uvws_connection *uvws_connection_new(uvws_context *context);
 void uvws_connection_free(uvws_connection *connection);
 void uvws_connections_free(uvws_context *context);
+void uvws_connections_free_slabs(uvws_context *context);
+uvws_connection *uvws_connection_after(uvws_context *context, const uvws_connection *previous);
 void uvws_connection_ended(uvws_connection *connection);
 void uvws_connection_closing(uvws_connection *connection);
 void uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers);
