@@ -10,11 +10,10 @@
 uvws_connection *uvws_adopted_new(uvws_context *context, const uvws_adopt_options *options,
                                   uint32_t *slot)
 {
-    uvws_connection *connection = uvws_connection_new(context);
+    uvws_connection *connection = uvws_connection_new(context, options->limits);
     if (!connection)
         return NULL;
     connection->is_adopted = true;
-    connection->max_message_size = options->max_message_size;
     connection->wants_drain = options->want_drain != 0;
     connection->wants_handshake = options->want_handshake != 0;
     *slot = connection->slot;

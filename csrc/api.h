@@ -127,9 +127,14 @@ typedef struct {
     size_t ca_size;
 } uvws_tls_pem;
 
+/* What a connection is held to: docs/limits.md. 0 stands for no limit. */
+typedef struct {
+    uint64_t max_message_size; /* bytes after decompression */
+} uvws_limits;
+
 typedef struct {
     const uvws_tls_pem *tls; /* NULL for plain TCP */
-    uint64_t max_message_size;
+    const uvws_limits *limits;
     int want_drain;
     int want_handshake; /* uvws_py_handshake() is to be asked about each upgrade */
     int want_requests;  /* and uvws_py_request() about each other request */
@@ -165,7 +170,6 @@ typedef struct {
     int secure;
     int verify;
     int want_drain;
-    uint64_t max_message_size;
     const uvws_tunnel_options *tunnel; /* NULL: no proxy */
 } uvws_connect_options;
 
@@ -173,14 +177,15 @@ typedef struct {
 void uvws_tls_init(void);
 int uvws_client_tls(uvws_context *context, const uvws_tls_pem *tls, char *error, size_t error_size);
 /* Makes a client connection in the state "connecting"; nothing is sent before uvws_connect(). */
-uvws_connection *uvws_client_new(uvws_context *context, double timeout, uint32_t *slot);
+uvws_connection *uvws_client_new(uvws_context *context, const uvws_limits *limits, double timeout,
+                                 uint32_t *slot);
 /* Starts one attempt at one numeric address; a failed attempt may be followed by another. */
 int uvws_connect(uvws_connection *connection, const uvws_connect_options *options);
 /* Gives up on a client's or adopted connection that is not established; no event comes after it. */
 void uvws_connect_abort(uvws_connection *connection);
 
 typedef struct {
-    uint64_t max_message_size;
+    const uvws_limits *limits;
     int want_drain;
     int want_handshake; /* as of a listener */
 } uvws_adopt_options;

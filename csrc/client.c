@@ -50,10 +50,11 @@ static void on_timeout(lws_sorted_usec_list_t *timer)
     uvws_client_give_up(client->connection);
 }
 
-uvws_connection *uvws_client_new(uvws_context *context, double timeout, uint32_t *slot)
+uvws_connection *uvws_client_new(uvws_context *context, const uvws_limits *limits, double timeout,
+                                 uint32_t *slot)
 {
     struct client *client = calloc(1, sizeof(*client));
-    uvws_connection *connection = client ? uvws_connection_new(context) : NULL;
+    uvws_connection *connection = client ? uvws_connection_new(context, limits) : NULL;
     if (!connection) {
         free(client);
         return NULL;
@@ -192,7 +193,6 @@ int uvws_connect(uvws_connection *connection, const uvws_connect_options *option
         .opaque_user_data = connection,
         .pwsi = &connection->wsi,
     };
-    connection->max_message_size = options->max_message_size;
     connection->wants_drain = options->want_drain;
     client->attempting = true;
     client->failure = UVWS_FAILURE_NETWORK;

@@ -31,15 +31,18 @@ static bool add_slab(uvws_context *context)
     return true;
 }
 
-uvws_connection *uvws_connection_new(uvws_context *context)
+uvws_connection *uvws_connection_new(uvws_context *context, const uvws_limits *limits)
 {
     if (!context->free_connections && !add_slab(context))
         return NULL;
     uvws_connection *connection = context->free_connections;
     context->free_connections = connection->next;
     uint32_t slot = connection->slot;
-    *connection = (uvws_connection){
-        .context = context, .slot = slot, .in_use = true, .state = UVWS_CONNECTING};
+    *connection = (uvws_connection){.context = context,
+                                    .limits = *limits,
+                                    .slot = slot,
+                                    .in_use = true,
+                                    .state = UVWS_CONNECTING};
     uvws_live_changed(context, 1);
     return connection;
 }

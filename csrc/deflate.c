@@ -300,7 +300,7 @@ int uvws_inflate(uvws_connection *connection, const char *data, size_t size, boo
                  struct buffer *out)
 {
     struct deflate *deflate = connection->deflate;
-    uint64_t limit = connection->max_message_size;
+    uint64_t limit = connection->limits.max_message_size;
     if (!deflate->in)
         deflate->in = take_inflate(connection->context, &deflate->options);
     if (!deflate->in)

@@ -18,14 +18,13 @@
 
 static void adopt(uvws_listener *listener, int fd, const struct sockaddr_storage *peer)
 {
-    uvws_connection *connection = uvws_connection_new(listener->context);
+    uvws_connection *connection = uvws_connection_new(listener->context, &listener->limits);
     if (!connection) {
         close(fd);
         return;
     }
     connection->listener = listener;
     listener->connections++;
-    connection->max_message_size = listener->max_message_size;
     connection->wants_drain = listener->wants_drain;
     uvws_peer_set(&connection->peer, peer);
     uvws_socket_prepare(fd);
@@ -128,7 +127,7 @@ uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
     listener->context = context;
     listener->fd = fd;
     listener->slot = slot;
-    listener->max_message_size = options->max_message_size;
+    listener->limits = *options->limits;
     listener->wants_drain = options->want_drain != 0;
     listener->wants_handshake = options->want_handshake != 0;
     listener->wants_requests = options->want_requests != 0;

@@ -8,7 +8,7 @@
 
 static bool message_too_big(const uvws_connection *connection, size_t size, size_t remaining)
 {
-    uint64_t limit = connection->max_message_size;
+    uint64_t limit = connection->limits.max_message_size;
     if (!limit)
         return false;
     /* Written so that a frame that announces 2^63 bytes cannot overflow the sum. */
@@ -32,7 +32,7 @@ static int refuse_too_big(uvws_connection *connection)
 {
     static const char why[] = "message too big";
     uvws_event(connection->context, UVWS_EVENT_MESSAGE_TOO_BIG, connection->slot,
-               (int64_t)connection->max_message_size, 0, 0);
+               (int64_t)connection->limits.max_message_size, 0, 0);
     return refuse(connection, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, why, sizeof(why) - 1);
 }
 

@@ -102,6 +102,7 @@ struct uvws_connection {
     struct client *client;   /* owned; NULL on a server and once established */
     uvws_connection *next;   /* in the free list or in the list of those with something to write */
     struct deflate *deflate; /* owned; NULL where it was not negotiated */
+    uvws_limits limits;
     struct handshake *handshake; /* owned; NULL on a client and once established */
     struct peer peer;
     struct adoption *adoption; /* owned; NULL but between uvws_adopt() and the next flush */
@@ -134,7 +135,6 @@ struct uvws_connection {
     bool message_is_text;
     bool message_is_compressed;
     struct utf8 utf8;
-    uint64_t max_message_size; /* bytes after inflation; 0: no limit */
 
     /* Sending: a list of chunks, first in first out. */
     struct tx_chunk *tx_head;
@@ -160,7 +160,7 @@ struct uvws_listener {
     int fd;             /* owned; -1 once closed */
     size_t connections; /* that point here */
     uint32_t slot;
-    uint64_t max_message_size;
+    uvws_limits limits; /* of each of its connections */
     bool wants_drain;
     bool wants_handshake;
     bool wants_requests;
@@ -360,7 +360,7 @@ bool uvws_response_explain(uvws_connection *connection, const char *reason, size
                            struct buffer *out);
 
 /* connection.c */
-uvws_connection *uvws_connection_new(uvws_context *context);
+uvws_connection *uvws_connection_new(uvws_context *context, const uvws_limits *limits);
 void uvws_connection_free(uvws_connection *connection);
 void uvws_connections_free(uvws_context *context);
 void uvws_connections_free_slabs(uvws_context *context);

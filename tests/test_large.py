@@ -24,7 +24,9 @@ BLOCK = os.urandom(MIB)
 def connect(runner: Runner, side: str) -> tuple[RawPeer, Recorder]:
     recorder = Recorder()
     if side == "server":
-        listener = runner.context().listen(host="127.0.0.1", **recorder.callbacks)
+        listener = runner.context().listen(
+            host="127.0.0.1", max_message_size=0, **recorder.callbacks
+        )
         peer = dial_websocket(runner, listener)
     else:
         server = RawServer(runner)

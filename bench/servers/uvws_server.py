@@ -27,6 +27,7 @@ listener = context.listen(
     ssl_cert=settings.certificate,
     ssl_key=settings.key,
     compression=uvws.Deflate(level=LEVEL, memory_level=MEMORY_LEVEL) if settings.deflate else None,
+    max_message_size=0,  # the peers have no limit either: see their settings
     on_message=broadcast if settings.broadcast else echo,
 )
 print("PORT", listener.port, flush=True)

@@ -16,6 +16,7 @@ from .compression import Deflate
 from .connection import Callbacks, Connection
 from .core import Core
 from .headers import Headers
+from .limits import Limits
 from .upgrade import Accept, Upgrades, accept
 
 _Identity = tuple[int, int]
@@ -55,7 +56,7 @@ class AdoptOptions:
 
     callbacks: Callbacks
     data: bytes
-    max_message_size: int
+    limits: Limits
     compression: Deflate | None
 
 
@@ -90,10 +91,11 @@ def _hand_over(core: Core, fd: int, adopt_options: AdoptOptions) -> Connection:
     slot = ffi.new("uint32_t *")
     adopting = Adopting(adopt_options.compression)
     callbacks, data = adopt_options.callbacks, adopt_options.data
+    limits = adopt_options.limits.for_c()
     struct = ffi.new(
         "uvws_adopt_options *",
         {
-            "max_message_size": adopt_options.max_message_size,
+            "limits": limits,
             "want_drain": callbacks.on_drain is not None,
             "want_handshake": adopting.need_asking,
         },

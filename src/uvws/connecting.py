@@ -32,7 +32,6 @@ class ConnectOptions:
     protocols: list[str]
     headers: list[tuple[str, str]]
     verify: bool
-    max_message_size: int
     compression: Deflate | None
     wants_drain: bool
 
@@ -165,7 +164,6 @@ class Connecting:
                 "secure": url.secure,
                 "verify": options.verify,
                 "want_drain": options.wants_drain,
-                "max_message_size": options.max_message_size,
             },
         )
         return struct, [*kept.values(), *messages]

@@ -18,6 +18,7 @@ from .connection import Callbacks, Connection
 from .core import ERROR_SIZE, Core
 from .errors import TLSError
 from .headers import HeaderPairs, Headers, encode_headers
+from .limits import SERVER_MESSAGE_SIZE, Limits
 from .listener import Listener, ListenOptions
 from .loops import adapt
 from .options import PEM
@@ -163,7 +164,8 @@ class Context:
             protocol: subprotocols to offer, in order of preference.
             headers: more headers for the request.
             ssl_verify: whether the server's certificate and its name are checked.
-            max_message_size: largest message to accept, in bytes; 0 for no limit.
+            max_message_size: largest message to accept, in bytes, after decompression; 0 for no
+                limit. A larger one ends the connection with 1009.
             connect_timeout: seconds for name look-up, TCP, proxy, TLS and handshake together; None
                 for the system's and libwebsockets' own limits.
             compression: None, "deflate", or a `uvws.Deflate`, to offer permessage-deflate.
@@ -207,14 +209,14 @@ class Context:
             protocols=options.protocols(protocol),
             headers=encode_headers(() if headers is None else headers, "headers"),
             verify=options.verify(ssl_verify),
-            max_message_size=options.message_limit(max_message_size),
             compression=compression_option(compression),
             wants_drain=on_drain is not None,
         )
+        limits = Limits.checked(max_message_size=max_message_size)
         timeout = options.timeout("connect_timeout", connect_timeout)
         if connect_options.url.secure:
             self._set_up_client_tls(core)
-        return _start_connecting(core, connect_options, callbacks, timeout)
+        return _start_connecting(core, connect_options, callbacks, limits, timeout)
 
     def _set_up_client_tls(self, core: Core) -> None:
         error = ffi.new("char[]", ERROR_SIZE)
@@ -233,7 +235,7 @@ class Context:
         ssl_cert: PEM | None = None,
         ssl_key: PEM | None = None,
         ssl_ca: PEM | None = None,
-        max_message_size: int = 0,
+        max_message_size: int = SERVER_MESSAGE_SIZE,
         headers: HeaderPairs | None = None,
         compression: str | Deflate | None = None,
         on_handshake: Callable[[Headers], bool | Mapping[str, str] | Reject | None] | None = None,
@@ -258,7 +260,8 @@ class Context:
                 bytes.
             ssl_key: its private key.
             ssl_ca: authorities one of which must have signed the client's certificate.
-            max_message_size: largest message to accept, in bytes; 0 for no limit.
+            max_message_size: largest message to accept, in bytes, after decompression; 0 for no
+                limit. A larger one ends the connection with 1009.
             headers: headers for the response to every upgrade; 8192 bytes at most, together with
                 the longest subprotocol.
             compression: None, "deflate", or a `uvws.Deflate`: permessage-deflate for clients that
@@ -307,7 +310,7 @@ class Context:
         listen_options = ListenOptions(
             callbacks=callbacks,
             tls=tls,
-            max_message_size=options.message_limit(max_message_size),
+            limits=Limits.checked(max_message_size=max_message_size),
             upgrades=checked_upgrades(
                 options.protocols(protocol),
                 headers,
@@ -331,7 +334,7 @@ class Context:
         sock: Any,
         *,
         initial_data: bytes | bytearray | memoryview | None = None,
-        max_message_size: int = 0,
+        max_message_size: int = SERVER_MESSAGE_SIZE,
         compression: str | Deflate | None = None,
         on_connect: Callable[[Connection, None], object] | None = None,
         on_message: Callable[[Connection, Any], object] | None = None,
@@ -350,7 +353,8 @@ class Context:
             sock: a connected TCP or Unix stream socket, or an object with `fileno()`.
             initial_data: what was already read from it: the request, or its beginning, or the
                 request and what follows it.
-            max_message_size: largest message to accept, in bytes; 0 for no limit.
+            max_message_size: largest message to accept, in bytes, after decompression; 0 for no
+                limit. A larger one ends the connection with 1009.
             compression: as for `listen`.
             on_connect: called with the connection and None once the handshake is done.
             on_message: called with each whole message: str for text, bytes for binary.
@@ -387,7 +391,7 @@ class Context:
         adopt_options = adopting.AdoptOptions(
             callbacks=callbacks,
             data=options.initial_data(initial_data),
-            max_message_size=options.message_limit(max_message_size),
+            limits=Limits.checked(max_message_size=max_message_size),
             compression=compression_option(compression),
         )
         return adopting.adopt(core, sock, adopt_options)
@@ -420,10 +424,14 @@ def _check_name(core: Core, name: object) -> None:
 
 
 def _start_connecting(
-    core: Core, connect_options: ConnectOptions, callbacks: Callbacks, timeout: float | None
+    core: Core,
+    connect_options: ConnectOptions,
+    callbacks: Callbacks,
+    limits: Limits,
+    timeout: float | None,
 ) -> Connection:
     slot = ffi.new("uint32_t *")
-    c = lib.uvws_client_new(core.c, timeout or 0.0, slot)
+    c = lib.uvws_client_new(core.c, limits.for_c(), timeout or 0.0, slot)
     if c == ffi.NULL:
         raise MemoryError
     connection = Connection(core, c, slot[0], callbacks)

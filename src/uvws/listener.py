@@ -15,6 +15,7 @@ from .connection import Callbacks, Connection, address_of
 from .core import ERROR_SIZE, Core
 from .errors import TLSError
 from .headers import Headers, parse_headers
+from .limits import Limits
 from .options import TLSFiles
 from .responses import Request, encode_response
 from .sockets import bound_to, identity
@@ -27,7 +28,7 @@ class ListenOptions:
 
     callbacks: Callbacks
     tls: TLSFiles
-    max_message_size: int
+    limits: Limits
     upgrades: Upgrades
     on_request: Any
 
@@ -74,11 +75,12 @@ class Listener:
         options = self._options
         has_tls = options.tls.cert is not None
         pem, kept = options.tls.for_c()
+        limits = options.limits.for_c()
         struct = ffi.new(
             "uvws_listen_options *",
             {
                 "tls": pem if has_tls else ffi.NULL,
-                "max_message_size": options.max_message_size,
+                "limits": limits,
                 "want_drain": options.callbacks.on_drain is not None,
                 "want_handshake": options.upgrades.need_asking,
                 "want_requests": options.on_request is not None,
