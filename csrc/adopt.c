@@ -35,6 +35,7 @@ void uvws_adopt_claim(uvws_context *context, struct lws *wsi)
         return;
     context->adopting = NULL;
     lws_set_opaque_user_data(wsi, connection);
+    connection->wsi = wsi;
 }
 
 /* A socket that lws does not have yet; owned by its connection. */
@@ -72,6 +73,7 @@ int uvws_adopt(uvws_connection *connection, int fd, const char *data, size_t siz
     else
         context->adoptions = adoption;
     context->last_adoption = adoption;
+    uvws_timeouts_begin(connection);
     uvws_wake(context);
     return UVWS_OK;
 }
@@ -135,8 +137,9 @@ void uvws_adopt_failed(uvws_connection *connection)
 {
     static const char refused[] = "the request was refused";
     static const char ended[] = "closed before the handshake was done";
+    static const char late[] = "the request took longer than handshake_timeout";
     int status = connection->close_code;
-    const char *reason = status ? refused : ended;
+    const char *reason = status ? refused : connection->timed_out ? late : ended;
     connection->wsi = NULL;
     uvws_event_with_payload(connection->context, UVWS_EVENT_CONNECT_FAILED, connection->slot,
                             reason, strlen(reason), UVWS_FAILURE_HANDSHAKE | (int64_t)status << 8);

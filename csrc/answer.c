@@ -121,6 +121,7 @@ int uvws_answer_request(uvws_connection *connection, struct lws *wsi)
     handshake->body_size = body_size(wsi);
     handshake->body_left = handshake->body_size > 0;
     handshake->body_until = lws_now_usecs() + BODY_TIME;
+    uvws_timeouts_begin(connection);
     set_deadline(connection);
     return end_if_done(connection);
 }

@@ -67,6 +67,8 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_FAILURE_PROXY 5
 /* The same, with the reply code of RFC 1928 section 6 for a status. */
 #define UVWS_FAILURE_SOCKS 6
+/* This address took too long; another may not. */
+#define UVWS_FAILURE_SLOW 7
 
 /* Kinds of proxy. */
 #define UVWS_TUNNEL_HTTP  1
@@ -127,17 +129,21 @@ typedef struct {
     size_t ca_size;
 } uvws_tls_pem;
 
-/* What a connection is held to: docs/limits.md. 0 stands for no limit. */
+/* What a connection is held to: docs/limits.md. 0 stands for no limit. Times are in milliseconds.
+ */
 typedef struct {
     uint64_t max_message_size; /* bytes after decompression */
+    size_t max_header_size;    /* of a request's head; a server's alone */
+    int64_t handshake_timeout; /* likewise */
 } uvws_limits;
 
 typedef struct {
     const uvws_tls_pem *tls; /* NULL for plain TCP */
     const uvws_limits *limits;
     int want_drain;
-    int want_handshake; /* uvws_py_handshake() is to be asked about each upgrade */
-    int want_requests;  /* and uvws_py_request() about each other request */
+    int want_handshake;     /* uvws_py_handshake() is to be asked about each upgrade */
+    int want_requests;      /* and uvws_py_request() about each other request */
+    size_t max_connections; /* 0: no limit */
 } uvws_listen_options;
 
 /* Takes over `fd`, a listening socket, on success only. */
@@ -176,7 +182,8 @@ typedef struct {
 /* Initialises OpenSSL's globals; again does nothing. Otherwise OpenSSL does so when first used. */
 void uvws_tls_init(void);
 int uvws_client_tls(uvws_context *context, const uvws_tls_pem *tls, char *error, size_t error_size);
-/* Makes a client connection in the state "connecting"; nothing is sent before uvws_connect(). */
+/* Makes a client connection in the state "connecting"; nothing is sent before uvws_connect().
+ * `timeout` is for all attempts together, in seconds; 0: each has a limit of its own. */
 uvws_connection *uvws_client_new(uvws_context *context, const uvws_limits *limits, double timeout,
                                  uint32_t *slot);
 /* Starts one attempt at one numeric address; a failed attempt may be followed by another. */

@@ -6,6 +6,8 @@
 
 /* lws reads an address that begins with this as the path of a Unix socket. */
 #define UNIX_PREFIX '+'
+/* For one attempt, where there is no limit for all of them. */
+#define ATTEMPT_TIMEOUT (15 * LWS_US_PER_SEC)
 
 void uvws_client_free(uvws_connection *connection)
 {
@@ -64,7 +66,8 @@ uvws_connection *uvws_client_new(uvws_context *context, const uvws_limits *limit
     connection->client = client;
     connection->is_client = true;
     *slot = connection->slot;
-    if (timeout > 0) {
+    client->is_total = timeout > 0;
+    if (client->is_total) {
         lws_sul_schedule(context->lws, 0, &client->timeout, on_timeout,
                          (lws_usec_t)(timeout * LWS_USEC_PER_SEC));
         uvws_wake(context);
@@ -86,14 +89,17 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
     struct client *client = connection->client;
     if (!client || (!client->attempting && !client->timed_out))
         return;
-    int failure = client->timed_out ? UVWS_FAILURE_TIMEOUT : client->failure;
+    bool timed_out = client->timed_out;
+    int failure = client->failure;
+    if (timed_out)
+        failure = client->is_total ? UVWS_FAILURE_TIMEOUT : UVWS_FAILURE_SLOW;
     struct buffer explained = {0};
     if (failure == UVWS_FAILURE_HANDSHAKE &&
         uvws_response_explain(connection, reason, size, &explained)) {
         reason = explained.data;
         size = explained.size;
     }
-    if (client->alert && !client->status && failure != UVWS_FAILURE_TIMEOUT) {
+    if (client->alert && !client->status && !timed_out) {
         /* With TLS 1.3 a server may refuse our certificate after we think that all is well. */
         failure = UVWS_FAILURE_TLS;
         reason = SSL_alert_desc_string_long(client->alert);
@@ -104,8 +110,10 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
         reason = better;
     }
     int status = client->status;
-    if (failure != UVWS_FAILURE_TIMEOUT && uvws_tunnel_explain(client, &failure, &status, &reason))
+    if (!timed_out && uvws_tunnel_explain(client, &failure, &status, &reason))
         size = strlen(reason);
+    if (!client->is_total)
+        lws_sul_cancel(&client->timeout);
     client->attempting = false;
     client->timed_out = false;
     client->fd = -1;
@@ -195,6 +203,8 @@ int uvws_connect(uvws_connection *connection, const uvws_connect_options *option
     };
     connection->wants_drain = options->want_drain;
     client->attempting = true;
+    if (!client->is_total)
+        lws_sul_schedule(context->lws, 0, &client->timeout, on_timeout, ATTEMPT_TIMEOUT);
     client->failure = UVWS_FAILURE_NETWORK;
     client->status = 0;
     client->why[0] = 0;

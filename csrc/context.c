@@ -12,7 +12,6 @@
 #define READ_SIZE (128 * 1024)
 /* What lws without that patch sets aside for each connection as well. */
 #define READ_SIZE_UNPATCHED 16384
-#define HANDSHAKE_TIMEOUT   15
 /* More descriptors than this are no use to one thread; see limit_descriptors(). */
 #define DESCRIPTORS_MAX 1048576
 
@@ -77,7 +76,9 @@ void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *in
         .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
         .user = context,
         .retry_and_idle_policy = &no_keepalive,
-        .timeout_secs = HANDSHAKE_TIMEOUT,
+        .timeout_secs = UVWS_NEVER,
+        .timeout_secs_ah_idle = UVWS_NEVER,
+        .connect_timeout_secs = UVWS_NEVER,
         .max_http_header_data = UVWS_HEAD_MAX,
         .pt_serv_buf_size = SERVICE_BUFFER,
         .event_lib_custom = &uvws_event_library,

@@ -34,15 +34,19 @@ static void adopt(uvws_listener *listener, int fd, const struct sockaddr_storage
         .fd = {.sockfd = fd},
         .opaque = connection,
     };
+    uvws_timeouts_begin(connection);
     uint32_t slot = connection->slot;
     listener->context->busy++;
     listener->context->serving++;
     struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&adoption);
     listener->context->serving--;
     listener->context->busy--;
-    /* lws closes the descriptor where it fails, and where it got far enough says so itself. */
-    if (!wsi && connection->in_use && connection->slot == slot &&
-        connection->state == UVWS_CONNECTING && !connection->wsi) {
+    bool waits = connection->in_use && connection->slot == slot &&
+                 connection->state == UVWS_CONNECTING && !connection->wsi;
+    if (wsi && waits) {
+        connection->wsi = wsi;
+    } else if (waits) {
+        /* lws closes the descriptor where it fails, and where it got far enough says so itself. */
         uvws_live_changed(listener->context, -1);
         uvws_connection_free(connection);
     }
@@ -88,7 +92,10 @@ void uvws_listener_ready(uvws_listener *listener)
                 pause_accepting(listener);
             return;
         }
-        adopt(listener, fd, &peer);
+        if (listener->max_connections && listener->connections >= listener->max_connections)
+            uvws_refused_add(listener, fd);
+        else
+            adopt(listener, fd, &peer);
         if (listener->context->closed)
             return;
     }
@@ -131,6 +138,7 @@ uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
     listener->wants_drain = options->want_drain != 0;
     listener->wants_handshake = options->want_handshake != 0;
     listener->wants_requests = options->want_requests != 0;
+    listener->max_connections = options->max_connections;
     listener->error = error;
     error[0] = 0;
     if (!make_vhost(listener, options->tls)) {
@@ -169,6 +177,7 @@ static void stop_accepting(uvws_listener *listener)
         return;
     if (listener->context->lws)
         lws_sul_cancel(&listener->pause);
+    uvws_refused_end(listener);
     uvws_watch_drop(listener->context, listener->fd);
     close(listener->fd);
     listener->fd = -1;

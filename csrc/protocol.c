@@ -10,8 +10,7 @@
 #define RX_BUFFER 16384
 #endif
 /* What one lws_write may pass to the socket: more than any piece of tx.c. */
-#define TX_PACKET           (1024 * 1024)
-#define HTTP_HEAD_TOO_LARGE 431
+#define TX_PACKET (1024 * 1024)
 
 static int accepted(uvws_connection *connection, struct lws *wsi)
 {

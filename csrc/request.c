@@ -99,6 +99,10 @@ int uvws_request_received(uvws_connection *connection, struct lws *wsi)
     struct request request;
     size_t size;
     const char *head = lws_hdr_raw(wsi, &size);
+    if (size > connection->limits.max_header_size) {
+        uvws_handshake_refuse(wsi, HTTP_HEAD_TOO_LARGE);
+        return -1;
+    }
     enum head_verdict verdict = uvws_head_check(head, size, true, &connection->head_checked);
     if (verdict == HEAD_PARTIAL)
         return 0;

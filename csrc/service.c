@@ -234,8 +234,11 @@ static void destroy_lws(uvws_context *context)
     struct lws_context *lws = context->lws;
     /* While lws still has the list that they are in. */
     uvws_clients_stop_timers(context);
-    for (uvws_listener *listener = context->listeners; listener; listener = listener->next)
+    for (uvws_listener *listener = context->listeners; listener; listener = listener->next) {
         lws_sul_cancel(&listener->pause);
+        uvws_refused_end(listener);
+    }
+    uvws_timeouts_stop(context);
     context->lws = NULL;
     lws_context_destroy(lws);
     SSL_CTX_free(context->client_tls);

@@ -24,6 +24,8 @@
 /* The largest head of a request or a response, in bytes; lws's own 4096 are too few for some
  * cookies. */
 #define UVWS_HEAD_MAX 16384
+/* For lws's own time limits, where ours count: a year and more, in seconds. */
+#define UVWS_NEVER (400 * 24 * 3600)
 
 struct adoption;
 struct tx_chunk;
@@ -59,6 +61,7 @@ struct client {
     char why[160]; /* what is wrong with the response, or "" */
     bool attempting;
     bool timed_out;
+    bool is_total; /* the time limit is for all attempts together */
 };
 
 /* permessage-deflate: deflate.c. */
@@ -125,6 +128,8 @@ struct uvws_connection {
     bool end_unseen;
     bool refused; /* what the peer sent was: close_code says why */
     bool paused;  /* by the user */
+    bool timed_out;
+    int64_t heard_at; /* when the peer was last heard of, on the context's clock; 0: not known */
 
     uint32_t head_checked; /* bytes of the peer's head that are known to be fine: head.c */
 
@@ -153,6 +158,13 @@ struct uvws_connection {
     char close_reason[123];
 };
 
+/* One connection too many: refused.c. */
+#define REFUSED_MAX 32
+struct refused {
+    int fd; /* owned */
+    lws_usec_t until;
+};
+
 struct uvws_listener {
     uvws_context *context;
     struct lws_vhost *vhost; /* the context's shared one, or one of its own for TLS */
@@ -164,10 +176,14 @@ struct uvws_listener {
     bool wants_drain;
     bool wants_handshake;
     bool wants_requests;
-    SSL_CTX *tls; /* owned by lws; NULL for plain TCP */
-    char *error;  /* where the TLS set-up says what is wrong; valid during uvws_listener_new */
+    size_t max_connections; /* 0: no limit */
+    char *error; /* where the TLS set-up says what is wrong; valid during uvws_listener_new */
     const uvws_tls_pem *pem;
-    lws_sorted_usec_list_t pause; /* of accepting, while out of descriptors */
+    lws_sorted_usec_list_t pause;        /* of accepting, while out of descriptors */
+    struct refused refused[REFUSED_MAX]; /* a ring; the oldest is the first */
+    unsigned refused_first;
+    unsigned refused_count;
+    lws_sorted_usec_list_t refused_timer;
 };
 
 #define CONNECTIONS_PER_SLAB 64
@@ -219,6 +235,12 @@ struct uvws_context {
     uvws_connection *free_connections;
     uvws_connection *to_write;
     size_t live; /* listeners and connections: what keeps the loop alive */
+
+    lws_sorted_usec_list_t sweep; /* timeouts.c */
+    int64_t sweep_period;         /* milliseconds; 0 while it does not run */
+    lws_usec_t sweep_due;
+    lws_usec_t swept_at;
+    int64_t clock; /* as of the last sweep: milliseconds for which the loop was turning */
 
     struct event_queue queues[2];
     struct event_queue *queue; /* the one being filled */
@@ -336,6 +358,7 @@ const char *uvws_request_method(struct lws *wsi);
 /* handshake.c */
 int uvws_handshake_upgrade(struct lws *wsi);
 int uvws_handshake_add_headers(uvws_connection *connection, struct lws_process_html_args *args);
+#define HTTP_HEAD_TOO_LARGE 431
 void uvws_handshake_refuse(struct lws *wsi, unsigned int status);
 void uvws_handshake_free(uvws_connection *connection);
 
@@ -383,6 +406,14 @@ void uvws_client_give_up(uvws_connection *connection);
 int uvws_client_append_headers(uvws_connection *connection, unsigned char **at, size_t room);
 void uvws_client_free(uvws_connection *connection);
 void uvws_clients_stop_timers(uvws_context *context);
+
+/* timeouts.c */
+void uvws_timeouts_begin(uvws_connection *connection);
+void uvws_timeouts_stop(uvws_context *context);
+
+/* refused.c */
+void uvws_refused_add(uvws_listener *listener, int fd);
+void uvws_refused_end(uvws_listener *listener);
 
 /* tunnel.c */
 /* For one attempt; false when out of memory. */

@@ -545,7 +545,8 @@ class Connection:
     def attempt_failed(self, failure: int, status: int, payload: bytes) -> None:
         """One attempt to connect failed: try the next address, or report."""
         connecting = self._connecting
-        if failure == lib.UVWS_FAILURE_NETWORK and connecting.has_more():
+        may_go_on = failure in (lib.UVWS_FAILURE_NETWORK, lib.UVWS_FAILURE_SLOW)
+        if may_go_on and connecting.has_more():
             if logs.enabled:
                 error = connect_error(failure, status, payload)
                 logs.log.debug("%s: attempt failed: %s", self.label, error)

@@ -18,7 +18,12 @@ from .connection import Callbacks, Connection
 from .core import ERROR_SIZE, Core
 from .errors import TLSError
 from .headers import HeaderPairs, Headers, encode_headers
-from .limits import SERVER_MESSAGE_SIZE, Limits
+from .limits import (
+    SERVER_HANDSHAKE_TIMEOUT,
+    SERVER_HEADER_SIZE,
+    SERVER_MESSAGE_SIZE,
+    Limits,
+)
 from .listener import Listener, ListenOptions
 from .loops import adapt
 from .options import PEM
@@ -166,8 +171,9 @@ class Context:
             ssl_verify: whether the server's certificate and its name are checked.
             max_message_size: largest message to accept, in bytes, after decompression; 0 for no
                 limit. A larger one ends the connection with 1009.
-            connect_timeout: seconds for name look-up, TCP, proxy, TLS and handshake together; None
-                for the system's and libwebsockets' own limits.
+            connect_timeout: seconds for name look-up, TCP, proxy, TLS and handshake together. None
+                for 15 seconds for each address, and for the name look-up what the system allows.
+                The head of the response may have 16384 bytes.
             compression: None, "deflate", or a `uvws.Deflate`, to offer permessage-deflate.
             on_connect: called with the connection and the response headers.
             on_message: called with each whole message: str for text, bytes for binary.
@@ -236,6 +242,9 @@ class Context:
         ssl_key: PEM | None = None,
         ssl_ca: PEM | None = None,
         max_message_size: int = SERVER_MESSAGE_SIZE,
+        max_header_size: int = SERVER_HEADER_SIZE,
+        handshake_timeout: float | None = SERVER_HANDSHAKE_TIMEOUT,
+        max_connections: int = 0,
         headers: HeaderPairs | None = None,
         compression: str | Deflate | None = None,
         on_handshake: Callable[[Headers], bool | Mapping[str, str] | Reject | None] | None = None,
@@ -262,6 +271,14 @@ class Context:
             ssl_ca: authorities one of which must have signed the client's certificate.
             max_message_size: largest message to accept, in bytes, after decompression; 0 for no
                 limit. A larger one ends the connection with 1009.
+            max_header_size: largest head of a request, in bytes, 256 to 16384. A larger one is
+                refused with 431.
+            handshake_timeout: seconds for TLS and the head of the request together, from when the
+                connection was accepted, however steadily it comes; up to half as much may be added.
+                None for no limit.
+            max_connections: how many connections this listener may have, those in their handshake
+                among them; 0 for no limit. One more is accepted, answered with 503 (over TLS with
+                nothing), and ended: left to the system it would wait, and not know for what.
             headers: headers for the response to every upgrade; 8192 bytes at most, together with
                 the longest subprotocol.
             compression: None, "deflate", or a `uvws.Deflate`: permessage-deflate for clients that
@@ -310,7 +327,12 @@ class Context:
         listen_options = ListenOptions(
             callbacks=callbacks,
             tls=tls,
-            limits=Limits.checked(max_message_size=max_message_size),
+            limits=Limits.checked(
+                max_message_size=max_message_size,
+                max_header_size=max_header_size,
+                handshake_timeout=handshake_timeout,
+            ),
+            max_connections=options.count_limit("max_connections", max_connections),
             upgrades=checked_upgrades(
                 options.protocols(protocol),
                 headers,
@@ -335,6 +357,8 @@ class Context:
         *,
         initial_data: bytes | bytearray | memoryview | None = None,
         max_message_size: int = SERVER_MESSAGE_SIZE,
+        max_header_size: int = SERVER_HEADER_SIZE,
+        handshake_timeout: float | None = SERVER_HANDSHAKE_TIMEOUT,
         compression: str | Deflate | None = None,
         on_connect: Callable[[Connection, None], object] | None = None,
         on_message: Callable[[Connection, Any], object] | None = None,
@@ -355,6 +379,11 @@ class Context:
                 request and what follows it.
             max_message_size: largest message to accept, in bytes, after decompression; 0 for no
                 limit. A larger one ends the connection with 1009.
+            max_header_size: largest head of a request, in bytes, 256 to 16384. A larger one is
+                refused with 431.
+            handshake_timeout: seconds for TLS and the head of the request together, from when it
+                is adopted, however steadily it comes; up to half as much may be added.
+                None for no limit.
             compression: as for `listen`.
             on_connect: called with the connection and None once the handshake is done.
             on_message: called with each whole message: str for text, bytes for binary.
@@ -391,7 +420,11 @@ class Context:
         adopt_options = adopting.AdoptOptions(
             callbacks=callbacks,
             data=options.initial_data(initial_data),
-            limits=Limits.checked(max_message_size=max_message_size),
+            limits=Limits.checked(
+                max_message_size=max_message_size,
+                max_header_size=max_header_size,
+                handshake_timeout=handshake_timeout,
+            ),
             compression=compression_option(compression),
         )
         return adopting.adopt(core, sock, adopt_options)

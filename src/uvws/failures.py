@@ -41,7 +41,7 @@ def connect_error(failure: int, status: int, payload: bytes) -> Exception:
     """
     raw_reason, separator, came = payload.partition(b"\0")
     reason = raw_reason.decode("utf-8", "replace")
-    if failure == lib.UVWS_FAILURE_TIMEOUT:
+    if failure in (lib.UVWS_FAILURE_TIMEOUT, lib.UVWS_FAILURE_SLOW):
         return ConnectTimeout("connect timeout")
     if failure == lib.UVWS_FAILURE_TLS:
         return TLSError(reason)

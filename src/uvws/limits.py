@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import options
 from ._core import ffi
 
+# The defaults where anybody can be the peer: of listeners and adopted sockets.
 SERVER_MESSAGE_SIZE = 16 * 1024 * 1024
-"""Bytes: the default of `max_message_size` where anybody can be the peer."""
+SERVER_HEADER_SIZE = options.LARGEST_HEAD
+SERVER_HANDSHAKE_TIMEOUT = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The struct `uvws_limits` of csrc/api.h, which docs/limits.md explains. 0 stands for no limit.
 
     Attributes:
         max_message_size: bytes after decompression.
+        max_header_size: bytes of a request's head; a server's alone.
+        handshake_timeout: milliseconds; likewise.
     """
 
     max_message_size: int
+    max_header_size: int
+    handshake_timeout: int
 
     @classmethod
-    def checked(cls, *, max_message_size: object) -> Limits:
+    def checked(
+        cls,
+        *,
+        max_message_size: object,
+        max_header_size: object = options.LARGEST_HEAD,
+        handshake_timeout: object = None,
+    ) -> Limits:
         """Make it from keyword arguments.
 
         Raises:
             TypeError, ValueError: one is wrong; the message names it.
         """
-        return cls(max_message_size=options.message_limit(max_message_size))
+        return cls(
+            max_message_size=options.message_limit(max_message_size),
+            max_header_size=options.header_limit(max_header_size),
+            handshake_timeout=_milliseconds("handshake_timeout", handshake_timeout),
+        )
 
     def for_c(self) -> Any:
         """Return the struct for C, which copies it."""
         return ffi.new("uvws_limits *", asdict(self))
+
+
+def _milliseconds(name: str, value: object) -> int:
+    seconds = options.timeout(name, value)
+    return 0 if seconds is None else math.ceil(seconds * 1000)

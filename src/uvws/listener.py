@@ -29,6 +29,7 @@ class ListenOptions:
     callbacks: Callbacks
     tls: TLSFiles
     limits: Limits
+    max_connections: int
     upgrades: Upgrades
     on_request: Any
 
@@ -81,6 +82,7 @@ class Listener:
             {
                 "tls": pem if has_tls else ffi.NULL,
                 "limits": limits,
+                "max_connections": options.max_connections,
                 "want_drain": options.callbacks.on_drain is not None,
                 "want_handshake": options.upgrades.need_asking,
                 "want_requests": options.on_request is not None,

@@ -18,6 +18,8 @@ PEM = str | os.PathLike[str] | bytes
 # RFC 6455, section 4.1: a subprotocol's name is a token of RFC 9110.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PORT_MAX = 65535
+_SMALLEST_HEAD = 256  # bytes; less than what a browser sends
+LARGEST_HEAD = 16384
 _LONGEST_TIMEOUT = 366 * 24 * 3600  # seconds; libwebsockets counts microseconds
 _MAX_REASON = 123  # bytes: a control frame's 125 less the close code (RFC 6455, section 5.5)
 
@@ -112,6 +114,24 @@ def message_limit(value: object) -> int:
     number = _integer("max_message_size", value)
     if not 0 <= number < 1 << 63:
         raise ValueError("max_message_size must be 0 (no limit) or a positive number of bytes")
+    return number
+
+
+def header_limit(value: object) -> int:
+    """Return `max_header_size` in bytes; for more than the largest there is no room."""
+    number = _integer("max_header_size", value)
+    if not _SMALLEST_HEAD <= number <= LARGEST_HEAD:
+        raise ValueError(
+            f"max_header_size must be {_SMALLEST_HEAD} to {LARGEST_HEAD} bytes, not {number}"
+        )
+    return number
+
+
+def count_limit(name: str, value: object) -> int:
+    """Return a number of something, 0 meaning no limit."""
+    number = _integer(name, value)
+    if not 0 <= number < 1 << 63:
+        raise ValueError(f"{name} must be 0 (no limit) or a positive number")
     return number
 
 
