@@ -25,6 +25,12 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_IN_FRAGMENTS -5
 #define UVWS_INVALID_TEXT -6
 #define UVWS_TOO_BIG      -7
+#define UVWS_QUEUE_FULL   -8
+
+/* What a full send queue does: docs/limits.md. */
+#define UVWS_OVERFLOW_RAISE 0
+#define UVWS_OVERFLOW_CLOSE 1
+#define UVWS_OVERFLOW_PAUSE 2
 
 /* States of a connection, in the order in which they follow each other. */
 #define UVWS_CONNECTING 0
@@ -56,6 +62,7 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_EVENT_RESUMED         15
 #define UVWS_EVENT_ADOPTED         16
 #define UVWS_EVENT_BYTES           17
+#define UVWS_EVENT_SEND_QUEUE_FULL 18
 #define UVWS_EVENT_WORDS           4
 
 /* Why a connect failed: the fourth word of a UVWS_EVENT_CONNECT_FAILED record. */
@@ -133,6 +140,8 @@ typedef struct {
  */
 typedef struct {
     uint64_t max_message_size; /* bytes after decompression */
+    uint64_t max_send_queue;   /* bytes of frames: no more once there are so many */
+    int on_send_overflow;      /* UVWS_OVERFLOW_... */
     size_t max_header_size;    /* of a request's head; a server's alone */
     int64_t handshake_timeout; /* likewise */
 } uvws_limits;

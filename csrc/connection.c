@@ -43,6 +43,8 @@ uvws_connection *uvws_connection_new(uvws_context *context, const uvws_limits *l
                                     .slot = slot,
                                     .in_use = true,
                                     .state = UVWS_CONNECTING};
+    if (!limits->max_send_queue)
+        connection->limits.max_send_queue = UINT64_MAX;
     uvws_live_changed(context, 1);
     return connection;
 }
@@ -165,7 +167,7 @@ void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *pay
     uvws_message_clear(connection);
     uvws_tx_clear_but_begun(connection);
     uvws_tx_deadline(connection);
-    if (size < 2 && connection->close_by_us)
+    if (connection->refused || (size < 2 && connection->close_by_us))
         return; /* an answer without a body agrees with what we said */
     connection->close_code = LWS_CLOSE_STATUS_NO_STATUS;
     connection->close_reason_size = 0;
@@ -223,13 +225,47 @@ void uvws_connection_ended(uvws_connection *connection)
                             connection->close_reason_size, code);
 }
 
-static void set_reading(uvws_connection *connection, bool on)
+static void apply_reading(uvws_connection *connection)
 {
-    if (!connection->wsi || connection->paused == !on)
+    bool deaf = connection->paused || connection->clogged;
+    if (!connection->wsi || connection->deaf == deaf)
         return;
-    connection->paused = !on;
-    lws_rx_flow_control(connection->wsi, on);
+    connection->deaf = deaf;
+    lws_rx_flow_control(connection->wsi, !deaf);
     uvws_wake(connection->context);
+}
+
+static void set_paused(uvws_connection *connection, bool paused)
+{
+    connection->paused = paused;
+    apply_reading(connection);
+}
+
+void uvws_connection_set_clogged(uvws_connection *connection, bool clogged)
+{
+    connection->clogged = clogged;
+    apply_reading(connection);
+}
+
+/* A Close frame follows what is queued. */
+static void begin_close(uvws_connection *connection, int code, const char *reason, size_t size)
+{
+    connection->close_code = (uint16_t)code;
+    connection->close_reason_size = (uint8_t)size;
+    memcpy(connection->close_reason, reason, size);
+    connection->close_wanted = true;
+    connection->clogged = false;
+    uvws_tx_deadline(connection);
+    uvws_message_clear(connection);
+    set_paused(connection, false); /* or the answer would never be read */
+    uvws_tx_schedule(connection);
+}
+
+/* Closes it, and not because the user said so. */
+void uvws_connection_close(uvws_connection *connection, int code, const char *reason)
+{
+    uvws_connection_closing(connection);
+    begin_close(connection, code, reason, strlen(reason));
 }
 
 int uvws_close(uvws_connection *connection, int code, const char *reason, size_t reason_size)
@@ -247,15 +283,8 @@ int uvws_close(uvws_connection *connection, int code, const char *reason, size_t
         return UVWS_NOT_OPEN;
     if (reason_size > sizeof(connection->close_reason))
         return UVWS_FAILED;
-    connection->close_code = (uint16_t)code;
-    connection->close_reason_size = (uint8_t)reason_size;
-    memcpy(connection->close_reason, reason, reason_size);
-    connection->close_wanted = true;
     connection->state = UVWS_CLOSING;
-    uvws_tx_deadline(connection);
-    uvws_message_clear(connection);
-    set_reading(connection, true); /* or the answer would never be read */
-    uvws_tx_schedule(connection);
+    begin_close(connection, code, reason, reason_size);
     return UVWS_OK;
 }
 
@@ -285,7 +314,7 @@ int uvws_pause(uvws_connection *connection)
     if (result)
         return result;
     if (connection->state == UVWS_CONNECTED)
-        set_reading(connection, false);
+        set_paused(connection, true);
     return UVWS_OK;
 }
 
@@ -297,6 +326,6 @@ int uvws_resume(uvws_connection *connection)
     if (result)
         return result;
     uvws_event(connection->context, UVWS_EVENT_RESUMED, connection->slot, 0, 0, 0);
-    set_reading(connection, true);
+    set_paused(connection, false);
     return UVWS_OK;
 }

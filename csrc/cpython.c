@@ -143,7 +143,8 @@ static PyMethodDef send_definition = {
     "send", method_send, METH_O,
     "send($self, data, /)\n--\n\n"
     "Send a message: text for a str, binary for anything bytes-like.\n\n"
-    "It is queued, and written when the loop comes round; the queue has no limit of its own.\n\n"
+    "It is queued, and written when the loop comes round. Where the queue holds `max_send_queue`\n"
+    "bytes already, `on_send_overflow` says what happens.\n\n"
     "Args:\n"
     "    data: the whole message. Changing a mutable one afterwards does not change what is "
     "sent.\n\n"
@@ -151,6 +152,7 @@ static PyMethodDef send_definition = {
     "    TypeError: `data` is neither.\n"
     "    UnicodeEncodeError: `data` has a lone surrogate.\n"
     "    uvws.ConnectionClosed: the connection is not open.\n"
+    "    uvws.SendQueueFull: the send queue is full, and `on_send_overflow` is \"raise\".\n"
     "    uvws.InvalidState: a message in fragments has begun and has not been ended.\n"
     "    uvws.WrongThread: this is not the loop's thread.\n"};
 

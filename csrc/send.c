@@ -21,6 +21,13 @@ static int check_open(const uvws_connection *connection)
     return connection->end_unseen ? DROPPED : UVWS_NOT_OPEN;
 }
 
+/* The same, where the send queue may be full. */
+static int check_room(uvws_connection *connection)
+{
+    int open = check_open(connection);
+    return open == OPEN && uvws_tx_is_full(connection) ? uvws_overflow(connection) : open;
+}
+
 static int64_t append_frame(uvws_connection *connection, int first, const char *data, size_t size)
 {
     uint8_t *out = uvws_tx_room(connection, FRAME_HEADER_MAX + size);
@@ -45,7 +52,7 @@ static int64_t append_compressed(uvws_connection *connection, int first, const c
 
 int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_t size)
 {
-    int open = check_open(connection);
+    int open = check_room(connection);
     if (open != OPEN)
         return open;
     if (connection->fragment_kind)
@@ -84,7 +91,7 @@ static int64_t send_pinned(uvws_connection *connection, int kind, const char *da
 int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
                          uint64_t token)
 {
-    int open = check_open(connection);
+    int open = check_room(connection);
     if (open == DROPPED)
         unpin(connection, token);
     if (open != OPEN)
@@ -108,7 +115,7 @@ static bool fragment_is_valid(struct utf8 *utf8, const char *data, size_t size, 
 int64_t uvws_send_fragment(uvws_connection *connection, int kind, const char *data, size_t size,
                            int final)
 {
-    int open = check_open(connection);
+    int open = check_room(connection);
     if (open != OPEN)
         return open;
     bool begins = !connection->fragment_kind;
@@ -132,7 +139,7 @@ int64_t uvws_send_fragment(uvws_connection *connection, int kind, const char *da
 
 int64_t uvws_send_control(uvws_connection *connection, int opcode, const char *data, size_t size)
 {
-    int open = check_open(connection);
+    int open = check_room(connection);
     if (open != OPEN)
         return open;
     return append_frame(connection, FRAME_FINAL | opcode, data,

@@ -123,6 +123,7 @@ static void drop_head(uvws_connection *connection)
     if (!connection->tx_head)
         connection->tx_tail = NULL;
     connection->queued -= chunk->payload;
+    connection->framed -= chunk->size + chunk->pinned_size - chunk->written;
     if (chunk->token)
         unpin(connection, chunk);
     chunk_free(connection->context, chunk);
@@ -143,13 +144,19 @@ void uvws_tx_clear(uvws_connection *connection)
     connection->in_flight = 0;
 }
 
+/* A frame that is written in parts is under way. */
+static bool has_begun(const uvws_connection *connection)
+{
+    return connection->tx_head && connection->tx_head->begun;
+}
+
 /* What may still be said once the connection is closing: the rest of a frame that has begun, or a
  * Close frame would end up in the middle of its payload. */
 void uvws_tx_clear_but_begun(uvws_connection *connection)
 {
     struct tx_chunk *begun = connection->tx_head;
     drop_pongs(connection); /* nothing may follow a Close frame */
-    if (!begun || !begun->begun) {
+    if (!has_begun(connection)) {
         uvws_tx_clear(connection);
         return;
     }
@@ -207,6 +214,7 @@ static int64_t queued_now(uvws_connection *connection, size_t payload)
 int64_t uvws_tx_added(uvws_connection *connection, size_t size, size_t payload)
 {
     connection->tx_tail->size += size;
+    connection->framed += size;
     connection->tx_tail->payload += payload;
     return queued_now(connection, payload);
 }
@@ -272,6 +280,7 @@ int64_t uvws_tx_pin(uvws_connection *connection, int kind, const uint8_t *payloa
         return UVWS_NO_MEMORY;
     chunk->token = token;
     append_chunk(connection, chunk);
+    connection->framed += chunk->size + chunk->pinned_size;
     return queued_now(connection, size);
 }
 
@@ -332,6 +341,7 @@ static int write_large(uvws_connection *connection, struct tx_chunk *chunk, size
     *written = (size_t)taken;
     connection->socket_full = (size_t)taken < size;
     chunk->written += (size_t)taken;
+    connection->framed -= (size_t)taken;
     /* The header counts as payload here until all of it is gone; it is a few bytes. */
     size_t left = chunk->size + chunk->pinned_size - chunk->written;
     if (left < chunk->payload) {
@@ -366,8 +376,7 @@ static int write_whole(uvws_connection *connection, struct tx_chunk *chunk, size
 /* Not in the middle of a large frame. */
 static bool may_write_pongs(const uvws_connection *connection)
 {
-    const struct tx_chunk *head = connection->tx_head;
-    return connection->pongs && !(head && head->begun);
+    return connection->pongs && !has_begun(connection);
 }
 
 static int write_pongs(uvws_connection *connection)
@@ -401,6 +410,8 @@ static int finish(uvws_connection *connection)
     }
     if (connection->drain_due && connection->state == UVWS_CONNECTED) {
         connection->drain_due = false;
+        if (connection->clogged)
+            uvws_connection_set_clogged(connection, false);
         if (connection->wants_drain)
             uvws_event(context, UVWS_EVENT_DRAIN, connection->slot, 0, 0, 0);
     }

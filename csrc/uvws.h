@@ -128,6 +128,8 @@ struct uvws_connection {
     bool end_unseen;
     bool refused; /* what the peer sent was: close_code says why */
     bool paused;  /* by the user */
+    bool clogged; /* not read from until the send queue is empty */
+    bool deaf;    /* for one of these reasons: so lws was told */
     bool timed_out;
     int64_t heard_at; /* when the peer was last heard of, on the context's clock; 0: not known */
 
@@ -146,6 +148,7 @@ struct uvws_connection {
     struct tx_chunk *tx_tail;
     struct tx_chunk *pongs; /* owned; NULL where none is due */
     size_t queued;          /* payload bytes in the list */
+    uint64_t framed;        /* bytes of frames in the list */
     size_t in_flight;       /* payload bytes that lws holds because the socket was full */
     bool socket_full;       /* the last write was not taken whole */
     uint8_t fragment_kind;  /* of the message that is being sent in fragments, or 0 */
@@ -299,6 +302,10 @@ void uvws_own_thread(uvws_context *context);
 void uvws_live_changed(uvws_context *context, int by);
 
 /* tx.c */
+static inline bool uvws_tx_is_full(const uvws_connection *connection)
+{
+    return connection->framed + connection->in_flight >= connection->limits.max_send_queue;
+}
 uint8_t *uvws_tx_room(uvws_connection *connection, size_t size);
 int64_t uvws_tx_added(uvws_connection *connection, size_t size, size_t payload);
 int64_t uvws_tx_pin(uvws_connection *connection, int kind, const uint8_t *payload, size_t size,
@@ -382,7 +389,11 @@ void uvws_response_too_large(uvws_connection *connection);
 bool uvws_response_explain(uvws_connection *connection, const char *reason, size_t size,
                            struct buffer *out);
 
+/* overflow.c */
+int uvws_overflow(uvws_connection *connection);
+
 /* connection.c */
+void uvws_connection_set_clogged(uvws_connection *connection, bool clogged);
 uvws_connection *uvws_connection_new(uvws_context *context, const uvws_limits *limits);
 void uvws_connection_free(uvws_connection *connection);
 void uvws_connections_free(uvws_context *context);
@@ -390,6 +401,7 @@ void uvws_connections_free_slabs(uvws_context *context);
 uvws_connection *uvws_connection_after(uvws_context *context, const uvws_connection *previous);
 void uvws_connection_ended(uvws_connection *connection);
 void uvws_connection_closing(uvws_connection *connection);
+void uvws_connection_close(uvws_connection *connection, int code, const char *reason);
 void uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers);
 void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *payload, size_t size);
 

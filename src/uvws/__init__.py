@@ -14,10 +14,12 @@ from .errors import (
     InvalidState,
     InvalidURL,
     MessageTooBig,
+    SendQueueFull,
     TLSError,
     WrongThread,
 )
 from .headers import Headers
+from .overflow import SendOverflow
 from .states import State
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ __all__ = [
     "Reject",
     "Request",
     "Response",
+    "SendOverflow",
+    "SendQueueFull",
     "State",
     "TLSError",
     "WrongThread",

@@ -13,7 +13,7 @@ from typing import Any
 from . import logs, options
 from ._core import ffi, lib
 from .core import Core
-from .errors import ConnectionClosed, InvalidState, MessageTooBig, WrongThread
+from .errors import ConnectionClosed, InvalidState, MessageTooBig, SendQueueFull, WrongThread
 from .exact import exact_bytes
 from .failures import connect_error
 from .headers import Headers, parse_headers
@@ -24,6 +24,7 @@ _NOT_OPEN = lib.UVWS_NOT_OPEN
 _WRONG_THREAD = lib.UVWS_WRONG_THREAD
 _PIN_SIZE = lib.UVWS_PIN_SIZE
 _IN_FRAGMENTS = lib.UVWS_IN_FRAGMENTS
+_QUEUE_FULL = lib.UVWS_QUEUE_FULL
 _INVALID_TEXT = lib.UVWS_INVALID_TEXT
 _TEXT = lib.UVWS_TEXT
 _BINARY = lib.UVWS_BINARY
@@ -136,7 +137,8 @@ class Connection:
     def send(self, data: str | bytes | bytearray | memoryview, /) -> None:
         """Send a message: text for a str, binary for anything bytes-like.
 
-        It is queued, and written when the loop comes round; the queue has no limit of its own.
+        It is queued, and written when the loop comes round. Where the queue holds `max_send_queue`
+        bytes already, `on_send_overflow` says what happens.
 
         Args:
             data: the whole message. Changing a mutable one afterwards does not change what is sent.
@@ -145,6 +147,7 @@ class Connection:
             TypeError: `data` is neither.
             UnicodeEncodeError: `data` has a lone surrogate.
             uvws.ConnectionClosed: the connection is not open.
+            uvws.SendQueueFull: the send queue is full, and `on_send_overflow` is "raise".
             uvws.InvalidState: a message in fragments has begun and has not been ended.
             uvws.WrongThread: this is not the loop's thread.
         """
@@ -183,6 +186,7 @@ class Connection:
             TypeError: `data` is not a str.
             UnicodeEncodeError: `data` has a lone surrogate.
             uvws.ConnectionClosed: the connection is not open.
+            uvws.SendQueueFull: the send queue is full, and `on_send_overflow` is "raise".
             uvws.InvalidState: a message in fragments has begun and has not been ended.
             uvws.WrongThread: this is not the loop's thread.
         """
@@ -196,6 +200,7 @@ class Connection:
         Raises:
             TypeError: `data` is not bytes-like.
             uvws.ConnectionClosed: the connection is not open.
+            uvws.SendQueueFull: the send queue is full, and `on_send_overflow` is "raise".
             uvws.InvalidState: a message in fragments has begun and has not been ended.
             uvws.WrongThread: this is not the loop's thread.
         """
@@ -221,6 +226,7 @@ class Connection:
             TypeError: `data` is neither str nor bytes-like.
             ValueError: the message is a text, and `data` does not go on with it in UTF-8.
             uvws.ConnectionClosed: the connection is not open.
+            uvws.SendQueueFull: the send queue is full, and `on_send_overflow` is "raise".
             uvws.WrongThread: this is not the loop's thread.
         """
         payload = _payload("data", data)
@@ -238,6 +244,7 @@ class Connection:
         Raises:
             TypeError: `payload` is neither str nor bytes-like.
             uvws.ConnectionClosed: the connection is not open.
+            uvws.SendQueueFull: the send queue is full, and `on_send_overflow` is "raise".
             uvws.WrongThread: this is not the loop's thread.
         """
         self._send_control(lib.UVWS_PING, payload)
@@ -251,6 +258,7 @@ class Connection:
         Raises:
             TypeError: `payload` is neither str nor bytes-like.
             uvws.ConnectionClosed: the connection is not open.
+            uvws.SendQueueFull: the send queue is full, and `on_send_overflow` is "raise".
             uvws.WrongThread: this is not the loop's thread.
         """
         self._send_control(lib.UVWS_PONG, payload)
@@ -288,6 +296,8 @@ class Connection:
             if self._core.closed:
                 raise ConnectionClosed("Connection has been destroyed")
             raise ConnectionClosed("Connection is not open")
+        if result == _QUEUE_FULL:
+            raise SendQueueFull("the send queue is full; on_drain tells when it is empty")
         if result == _IN_FRAGMENTS:
             raise InvalidState("a fragmented message has begun; send its final fragment first")
         if result == _INVALID_TEXT:
@@ -523,6 +533,13 @@ class Connection:
             logs.log.debug("%s: message over the limit of %d bytes", self.label, limit)
         self.deliver = _ignore
         self._error(MessageTooBig(f"message exceeds max_message_size of {limit} bytes"))
+
+    def send_queue_full(self, limit: int) -> None:
+        """A message had no room; C closes with 1013."""
+        if logs.enabled:
+            logs.log.debug("%s: send queue over the limit of %d bytes", self.label, limit)
+        self.deliver = _ignore
+        self._error(SendQueueFull(f"send queue exceeds max_send_queue of {limit} bytes"))
 
     def closing(self) -> None:
         """The peer closes, or broke a rule: what was sent before is delivered by now."""

@@ -22,11 +22,13 @@ from .limits import (
     SERVER_HANDSHAKE_TIMEOUT,
     SERVER_HEADER_SIZE,
     SERVER_MESSAGE_SIZE,
+    SERVER_SEND_QUEUE,
     Limits,
 )
 from .listener import Listener, ListenOptions
 from .loops import adapt
 from .options import PEM
+from .overflow import SendOverflow
 from .proxies import ProxyOptions
 from .responses import Reject, Request, Response
 from .sockets import open_socket
@@ -153,6 +155,8 @@ class Context:
         headers: HeaderPairs | None = None,
         ssl_verify: bool = True,
         max_message_size: int = 0,
+        max_send_queue: int = 0,
+        on_send_overflow: SendOverflow | str = SendOverflow.CLOSE,
         connect_timeout: float | None = None,
         compression: str | Deflate | None = None,
         on_connect: Callable[[Connection, Headers], object] | None = None,
@@ -171,6 +175,13 @@ class Context:
             ssl_verify: whether the server's certificate and its name are checked.
             max_message_size: largest message to accept, in bytes, after decompression; 0 for no
                 limit. A larger one ends the connection with 1009.
+            max_send_queue: how much may be queued for a peer that does not read, in bytes, frame
+                headers included; 0 for no limit. It is looked at before a message is added, so
+                that there is room for any one where less is queued.
+            on_send_overflow: what becomes of a message that there is no room for; a
+                `uvws.SendOverflow` or its value. "close" ends the connection with 1013, "raise"
+                refuses the message with `uvws.SendQueueFull`, and "pause" queues it and stops
+                reading from this peer until all is sent.
             connect_timeout: seconds for name look-up, TCP, proxy, TLS and handshake together. None
                 for 15 seconds for each address, and for the name look-up what the system allows.
                 The head of the response may have 16384 bytes.
@@ -182,7 +193,7 @@ class Context:
             on_error: called with an exception. Before the connection is open that is
                 `uvws.ConnectTimeout`, `uvws.HandshakeError`, `uvws.TLSError`, an OSError, or
                 `uvws.ConnectionClosed` if the context is closed, and nothing follows; then it is
-                `uvws.MessageTooBig`, and `on_close` follows.
+                `uvws.MessageTooBig` or a `uvws.SendQueueFull`, and `on_close` follows.
             on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
@@ -218,7 +229,11 @@ class Context:
             compression=compression_option(compression),
             wants_drain=on_drain is not None,
         )
-        limits = Limits.checked(max_message_size=max_message_size)
+        limits = Limits.checked(
+            max_message_size=max_message_size,
+            max_send_queue=max_send_queue,
+            on_send_overflow=on_send_overflow,
+        )
         timeout = options.timeout("connect_timeout", connect_timeout)
         if connect_options.url.secure:
             self._set_up_client_tls(core)
@@ -242,6 +257,8 @@ class Context:
         ssl_key: PEM | None = None,
         ssl_ca: PEM | None = None,
         max_message_size: int = SERVER_MESSAGE_SIZE,
+        max_send_queue: int = SERVER_SEND_QUEUE,
+        on_send_overflow: SendOverflow | str = SendOverflow.CLOSE,
         max_header_size: int = SERVER_HEADER_SIZE,
         handshake_timeout: float | None = SERVER_HANDSHAKE_TIMEOUT,
         max_connections: int = 0,
@@ -271,6 +288,13 @@ class Context:
             ssl_ca: authorities one of which must have signed the client's certificate.
             max_message_size: largest message to accept, in bytes, after decompression; 0 for no
                 limit. A larger one ends the connection with 1009.
+            max_send_queue: how much may be queued for a peer that does not read, in bytes, frame
+                headers included; 0 for no limit. It is looked at before a message is added, so
+                that there is room for any one where less is queued.
+            on_send_overflow: what becomes of a message that there is no room for; a
+                `uvws.SendOverflow` or its value. "close" ends the connection with 1013, "raise"
+                refuses the message with `uvws.SendQueueFull`, and "pause" queues it and stops
+                reading from this peer until all is sent.
             max_header_size: largest head of a request, in bytes, 256 to 16384. A larger one is
                 refused with 431.
             handshake_timeout: seconds for TLS and the head of the request together, from when the
@@ -295,7 +319,7 @@ class Context:
                 "closing" already, and `on_close` follows.
             on_message: called with each whole message: str for text, bytes for binary.
             on_close: called with the close code and the reason, as for `connect`.
-            on_error: called with a `uvws.MessageTooBig`; `on_close` follows.
+            on_error: called with a `uvws.MessageTooBig` or a `uvws.SendQueueFull`; `on_close` follows.
             on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
@@ -329,6 +353,8 @@ class Context:
             tls=tls,
             limits=Limits.checked(
                 max_message_size=max_message_size,
+                max_send_queue=max_send_queue,
+                on_send_overflow=on_send_overflow,
                 max_header_size=max_header_size,
                 handshake_timeout=handshake_timeout,
             ),
@@ -357,6 +383,8 @@ class Context:
         *,
         initial_data: bytes | bytearray | memoryview | None = None,
         max_message_size: int = SERVER_MESSAGE_SIZE,
+        max_send_queue: int = SERVER_SEND_QUEUE,
+        on_send_overflow: SendOverflow | str = SendOverflow.CLOSE,
         max_header_size: int = SERVER_HEADER_SIZE,
         handshake_timeout: float | None = SERVER_HANDSHAKE_TIMEOUT,
         compression: str | Deflate | None = None,
@@ -379,6 +407,13 @@ class Context:
                 request and what follows it.
             max_message_size: largest message to accept, in bytes, after decompression; 0 for no
                 limit. A larger one ends the connection with 1009.
+            max_send_queue: how much may be queued for a peer that does not read, in bytes, frame
+                headers included; 0 for no limit. It is looked at before a message is added, so
+                that there is room for any one where less is queued.
+            on_send_overflow: what becomes of a message that there is no room for; a
+                `uvws.SendOverflow` or its value. "close" ends the connection with 1013, "raise"
+                refuses the message with `uvws.SendQueueFull`, and "pause" queues it and stops
+                reading from this peer until all is sent.
             max_header_size: largest head of a request, in bytes, 256 to 16384. A larger one is
                 refused with 431.
             handshake_timeout: seconds for TLS and the head of the request together, from when it
@@ -390,7 +425,7 @@ class Context:
             on_close: called with the close code and the reason, once the connection has been open.
             on_error: called with a `uvws.HandshakeError`, or a `uvws.ConnectionClosed` if the
                 context is closed before the handshake is done, and nothing follows; or with a
-                `uvws.MessageTooBig`, and `on_close` follows.
+                `uvws.MessageTooBig` or a `uvws.SendQueueFull`, and `on_close` follows.
             on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
@@ -422,6 +457,8 @@ class Context:
             data=options.initial_data(initial_data),
             limits=Limits.checked(
                 max_message_size=max_message_size,
+                max_send_queue=max_send_queue,
+                on_send_overflow=on_send_overflow,
                 max_header_size=max_header_size,
                 handshake_timeout=handshake_timeout,
             ),

@@ -273,6 +273,8 @@ class Core:
             connection.attempt_failed(third & 0xFF, third >> 8, payload[first : first + second])
         elif kind == lib.UVWS_EVENT_MESSAGE_TOO_BIG:
             connection.in_order(partial(connection.message_too_big, first))
+        elif kind == lib.UVWS_EVENT_SEND_QUEUE_FULL:
+            connection.in_order(partial(connection.send_queue_full, first))
         elif kind == lib.UVWS_EVENT_DRAIN:
             connection.drained()
         elif kind == lib.UVWS_EVENT_CLOSING:

@@ -66,6 +66,14 @@ class MessageTooBig(Error):
     """A message exceeded `max_message_size`; the connection is closed with code 1009."""
 
 
+class SendQueueFull(Error):
+    """The peer reads too slowly: the send queue holds `max_send_queue` bytes or more.
+
+    Raised by the sending methods where `on_send_overflow` is "raise"; where it is "close" it goes to
+    `on_error`, and the connection is closed with code 1013.
+    """
+
+
 class TLSError(Error):
     """TLS could not be set up: a certificate, a key, or the peer's refusal."""
 

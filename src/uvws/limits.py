@@ -7,12 +7,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import options
-from ._core import ffi
+from ._core import ffi, lib
+from .overflow import SendOverflow
 
 # The defaults where anybody can be the peer: of listeners and adopted sockets.
 SERVER_MESSAGE_SIZE = 16 * 1024 * 1024
+SERVER_SEND_QUEUE = 64 * 1024 * 1024
 SERVER_HEADER_SIZE = options.LARGEST_HEAD
 SERVER_HANDSHAKE_TIMEOUT = 10.0
+
+_OVERFLOWS = {
+    SendOverflow.RAISE: lib.UVWS_OVERFLOW_RAISE,
+    SendOverflow.CLOSE: lib.UVWS_OVERFLOW_CLOSE,
+    SendOverflow.PAUSE: lib.UVWS_OVERFLOW_PAUSE,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +29,15 @@ class Limits:
 
     Attributes:
         max_message_size: bytes after decompression.
+        max_send_queue: bytes of frames that are queued, from which on none is added.
+        on_send_overflow: one of UVWS_OVERFLOW_..., what happens then.
         max_header_size: bytes of a request's head; a server's alone.
         handshake_timeout: milliseconds; likewise.
     """
 
     max_message_size: int
+    max_send_queue: int
+    on_send_overflow: int
     max_header_size: int
     handshake_timeout: int
 
@@ -34,6 +46,8 @@ class Limits:
         cls,
         *,
         max_message_size: object,
+        max_send_queue: object,
+        on_send_overflow: object,
         max_header_size: object = options.LARGEST_HEAD,
         handshake_timeout: object = None,
     ) -> Limits:
@@ -44,6 +58,8 @@ class Limits:
         """
         return cls(
             max_message_size=options.message_limit(max_message_size),
+            max_send_queue=options.count_limit("max_send_queue", max_send_queue),
+            on_send_overflow=_OVERFLOWS[options.overflow(on_send_overflow)],
             max_header_size=options.header_limit(max_header_size),
             handshake_timeout=_milliseconds("handshake_timeout", handshake_timeout),
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from ._core import ffi
 from .exact import exact_bytes, exact_str
+from .overflow import SendOverflow
 
 PEM = str | os.PathLike[str] | bytes
 """A path, or the contents of a PEM file."""
@@ -133,6 +134,17 @@ def count_limit(name: str, value: object) -> int:
     if not 0 <= number < 1 << 63:
         raise ValueError(f"{name} must be 0 (no limit) or a positive number")
     return number
+
+
+def overflow(value: object) -> SendOverflow:
+    """Return `on_send_overflow`."""
+    if not isinstance(value, str):
+        raise TypeError(f"on_send_overflow must be a uvws.SendOverflow, not {type(value).__name__}")
+    try:
+        return SendOverflow(exact_str(value))
+    except ValueError:
+        allowed = ", ".join(repr(each.value) for each in SendOverflow)
+        raise ValueError(f"on_send_overflow must be one of {allowed}, not {value!r}") from None
 
 
 def listen_port(value: object) -> int:

@@ -78,7 +78,7 @@ def raw_pair(runner: Runner, side: str, **options: Any) -> tuple[RawPeer, Record
             `context` is used instead of a new one, a `protocol` is agreed on.
     """
     context = options.pop("context", None) or runner.context()
-    hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
+    hooks = {name: options.pop(name) for name in list(options) if callable(options[name])}
     recorder = Recorder(**hooks)
     protocol = options.get("protocol")
     headers = f"Sec-WebSocket-Protocol: {protocol}\r\n" if protocol else ""
