@@ -10,6 +10,9 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 VENV ?= .venv
+# Where Autobahn's wstest finds Python 2.7; looked for if it is not given.
+PYTHON2 ?=
+export PYTHON2
 # Further arguments for pytest: make test ARGS="-k handshake"
 ARGS ?=
 # Test processes, more than there are processors: most tests wait for a peer. The suites under
@@ -25,11 +28,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SANITIZE_SCALE := 5
 MEMCHECK_SCALE := 30
 
-.PHONY: help setup demo test lint format sanitize sanitize-tests memcheck bench wheel clean FORCE
+.PHONY: help setup demo test autobahn lint format sanitize sanitize-tests memcheck bench wheel clean FORCE
 
 help:
 	@echo "make demo      set up, then show an echo server and its clients at work"
 	@echo "make test      set up, then run the tests (ARGS=\"-k name\" for some of them)"
+	@echo "make autobahn  Autobahn's conformance tests (ARGS=\"--cases '1.*' --roles server\")"
 	@echo "make lint      ruff, mypy and clang-format, changing nothing"
 	@echo "make format    put the sources into the form that lint wants"
 	@echo "make sanitize  the whole suite under the address and undefined-behaviour sanitizers"
@@ -91,6 +95,12 @@ ifeq ($(ARGS),)
 	@echo "And through cffi alone:"
 	@UVWS_CFFI_ONLY=1 $(BIN)/python -m pytest -q -n $(JOBS) --timeout $(TIMEOUT) $(CFFI_TESTS)
 endif
+
+# Needs Python 2.7, and says how to get one where there is none.
+autobahn: setup
+	@tools/quietly "Making an environment for wstest" $(LOG) \
+	    env PYTHONPATH=tests $(BIN)/python -m conformance.python2
+	@PYTHONPATH=tests $(BIN)/python -m conformance $(or $(ARGS),--report docs/autobahn.md)
 
 $(VENV)/.bench: $(VENV)/.uvws
 	@tools/quietly "Installing the peers to measure against" $(LOG) \
