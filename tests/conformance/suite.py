@@ -248,7 +248,8 @@ class _Process:
         self._process.wait()
 
     def _failure(self, what: str) -> SuiteError:
-        end = "".join(self._log.read_text(errors="replace").splitlines(keepends=True)[-20:])
+        lines = self._log.read_text(errors="replace").splitlines()[-20:]
+        end = "\n".join(line[:500] for line in lines)
         return SuiteError(f"{self._log.stem} {what}; the end of {self._log}:\n{end}")
 
 

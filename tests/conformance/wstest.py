@@ -1,9 +1,10 @@
-"""wstest as it is, under Python 2.7, but for where its server listens.
+"""wstest as it is, under Python 2.7, but for two things.
 
-That would be a fixed port of every address of the machine. Here it is a free one of 127.0.0.1,
-which the server prints.
+Its server would listen at a fixed port of every address of the machine. Here that is a free one of
+127.0.0.1, which the server prints. And cases that do not exist are an error: wstest would wait.
 """
 
+import json
 import sys
 
 from autobahntestsuite import choosereactor, fuzzing, wstest  # noqa: F401
@@ -22,5 +23,23 @@ def listen(factory, tls=None):
     return port
 
 
+def check(patterns):
+    """Exit if one of them stands for no case."""
+    known = fuzzing.CaseSet(
+        fuzzing.CaseSetname,
+        fuzzing.CaseBasename,
+        fuzzing.Cases,
+        fuzzing.CaseCategories,
+        fuzzing.CaseSubCategories,
+    )
+    for pattern in patterns:
+        if not set(known.resolveCasePatternList([pattern])) & set(known.CasesById):
+            sys.exit("uvws: wstest has no case {}".format(pattern))
+
+
+options = wstest.WsTestOptions()
+options.parseOptions()
+with open(options["spec"]) as spec:  # noqa: PTH123
+    check(json.load(spec)["cases"])
 fuzzing.listenWS = listen
 wstest.run()
