@@ -13,6 +13,13 @@ static bool append_pair(struct buffer *out, const char *name, size_t name_size, 
            uvws_buffer_append(out, value, value_size) && uvws_buffer_append(out, "", 1);
 }
 
+/* What we say of the request line under names of headers, which a client could send as well. */
+static bool is_ours(const char *name, size_t size)
+{
+    struct text text = {name, size};
+    return uvws_text_is(text, "Path") || uvws_text_is(text, "Query");
+}
+
 struct method {
     enum lws_token_indexes token;
     const char *name;
@@ -73,7 +80,7 @@ bool uvws_headers_collect(struct lws *wsi, bool is_request, struct buffer *out)
     if (is_request && !append_target(out, first))
         return false;
     while (uvws_head_field(&head, &name, &value))
-        if (!append_text(out, name, value))
+        if (!(is_request && is_ours(name.at, name.size)) && !append_text(out, name, value))
             return false;
     return true;
 }
@@ -131,6 +138,7 @@ static bool append_token(struct lws *wsi, enum lws_token_indexes token, const ch
 struct custom_headers {
     struct lws *wsi;
     struct buffer *out;
+    bool is_request;
     bool failed;
 };
 
@@ -140,6 +148,8 @@ static void append_custom(const char *name, int name_size, void *opaque)
     struct custom_headers *custom = opaque;
     int size = lws_hdr_custom_length(custom->wsi, name, name_size);
     if (size < 0 || custom->failed)
+        return;
+    if (custom->is_request && is_ours(name, (size_t)name_size - 1))
         return;
     char *value = malloc((size_t)size + 1);
     if (!value || lws_hdr_custom_copy(custom->wsi, value, size + 1, name, name_size) < 0 ||
@@ -185,7 +195,7 @@ bool uvws_headers_collect(struct lws *wsi, bool is_request, struct buffer *out)
         if (!append_token(wsi, (enum lws_token_indexes)token, name, size - 1, out))
             return false;
     }
-    struct custom_headers custom = {.wsi = wsi, .out = out};
+    struct custom_headers custom = {.wsi = wsi, .out = out, .is_request = is_request};
     lws_hdr_custom_name_foreach(wsi, append_custom, &custom);
     return !custom.failed;
 }

@@ -28,6 +28,11 @@ struct request {
     int hosts;
     int keys;
     int versions;
+    int lengths; /* Content-Length */
+    int codings; /* Transfer-Encoding */
+    struct text host;
+    struct text length;
+    struct text coding;
     struct text key;
     struct text version;
     bool upgrade;    /* Upgrade lists "websocket" */
@@ -38,6 +43,13 @@ static void read_field(struct request *request, struct text name, struct text va
 {
     if (uvws_text_is(name, "Host")) {
         request->hosts++;
+        request->host = value;
+    } else if (uvws_text_is(name, "Content-Length")) {
+        request->lengths++;
+        request->length = value;
+    } else if (uvws_text_is(name, "Transfer-Encoding")) {
+        request->codings++;
+        request->coding = value;
     } else if (uvws_text_is(name, "Upgrade")) {
         request->upgrade |= uvws_text_lists(value, "websocket");
     } else if (uvws_text_is(name, "Connection")) {
@@ -80,6 +92,42 @@ static bool is_known(struct text method)
     return false;
 }
 
+/* Whether it can be a host and a port: RFC 9112 section 3.2. */
+static bool host_is_fine(struct text host)
+{
+    static const char others[] = " \t\"#,/<>?@\\^`{|}";
+    for (size_t n = 0; n < host.size; n++)
+        if ((unsigned char)host.at[n] >= 0x80 || strchr(others, host.at[n]))
+            return false;
+    return true;
+}
+
+static bool is_number(struct text text)
+{
+    for (size_t n = 0; n < text.size; n++)
+        if (text.at[n] < '0' || text.at[n] > '9')
+            return false;
+    return text.size > 0;
+}
+
+/* 0, or the status to refuse with: a body whose end others could see elsewhere (RFC 9112 section
+ * 6.3, and there stricter than it has to be). */
+static unsigned int check_framing(const struct request *request)
+{
+    if (request->lengths > 1 || request->codings > 1 || (request->lengths && request->codings))
+        return 400;
+    if (request->lengths && !is_number(request->length))
+        return 400;
+    if (request->codings && is_old(request))
+        return 400;
+    return !request->codings || uvws_text_is(request->coding, "chunked") ? 0 : 501;
+}
+
+static bool has_body(const struct request *request)
+{
+    return request->codings || (request->lengths && !uvws_text_is(request->length, "0"));
+}
+
 /* 0, or the status to refuse with: what holds for every request. */
 static unsigned int check_http(const struct request *request)
 {
@@ -89,7 +137,9 @@ static unsigned int check_http(const struct request *request)
         return 501;
     if (request->hosts != 1 && !(is_old(request) && request->hosts == 0))
         return 400;
-    return uvws_target_is_fine(request->line.target) ? 0 : 400;
+    if (!host_is_fine(request->host) || !uvws_target_is_fine(request->line.target))
+        return 400;
+    return check_framing(request);
 }
 
 /* Looks at what came of a request. Negative: refused; 1: whole, and for an upgrade; else 0.
@@ -125,7 +175,7 @@ unsigned int uvws_request_check(struct lws *wsi)
     read_request(wsi, &request);
     if (!uvws_text_is(request.line.method, "GET"))
         return 405;
-    if (request.versions > 1 || request.keys > 1)
+    if (request.versions > 1 || request.keys > 1 || has_body(&request))
         return 400;
     if (!request.versions || !uvws_text_is(request.version, VERSION))
         return 426;
