@@ -63,11 +63,15 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_EVENT_ADOPTED         16
 #define UVWS_EVENT_BYTES           17
 #define UVWS_EVENT_SEND_QUEUE_FULL 18
-#define UVWS_EVENT_WORDS           4
+/* While debugging: whom a listener did not agree on TLS with, a NUL, and why. */
+#define UVWS_EVENT_TLS_FAILED 19
+#define UVWS_EVENT_WORDS      4
 
 /* Why a connect failed: the fourth word of a UVWS_EVENT_CONNECT_FAILED record. */
-#define UVWS_FAILURE_NETWORK   1
-#define UVWS_FAILURE_TIMEOUT   2
+#define UVWS_FAILURE_NETWORK 1
+#define UVWS_FAILURE_TIMEOUT 2
+/* With one of X509_V_ERR_... in the lowest 12 bits of the status, the depth in the chain in the
+ * next 8, and a TLS alert in the 8 above. */
 #define UVWS_FAILURE_TLS       3
 #define UVWS_FAILURE_HANDSHAKE 4
 /* The proxy: with the status of its answer to CONNECT, if there was one. */
@@ -160,6 +164,10 @@ uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
                                  const uvws_listen_options *options, char *error,
                                  size_t error_size);
 int uvws_listener_close(uvws_listener *listener);
+/* Has what is accepted from now on shown another certificate, or leaves everything as it was and
+ * says in `error` why. For an open listener with TLS only. */
+int uvws_listener_reload_tls(uvws_listener *listener, const uvws_tls_pem *tls, char *error,
+                             size_t error_size);
 
 /* What is said to a proxy: all of it in `hello` where it speaks HTTP. With SOCKS5 `hello` offers
  * the methods, and `credentials` is NULL where there are none. */

@@ -75,14 +75,6 @@ uvws_connection *uvws_client_new(uvws_context *context, const uvws_limits *limit
     return connection;
 }
 
-/* lws words a bad certificate by number; OpenSSL has words for it. */
-static const char *tls_reason(struct lws *wsi, const char *reason)
-{
-    SSL *ssl = wsi ? lws_get_ssl(wsi) : NULL;
-    long result = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
-    return result == X509_V_OK ? reason : X509_verify_cert_error_string(result);
-}
-
 /* One event for one attempt; Python decides whether another address is tried. */
 void uvws_client_failed(uvws_connection *connection, const char *reason, size_t size)
 {
@@ -99,17 +91,9 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
         reason = explained.data;
         size = explained.size;
     }
-    if (client->alert && !client->status && !timed_out) {
-        /* With TLS 1.3 a server may refuse our certificate after we think that all is well. */
-        failure = UVWS_FAILURE_TLS;
-        reason = SSL_alert_desc_string_long(client->alert);
-        size = strlen(reason);
-    } else if (failure == UVWS_FAILURE_TLS && client->verify) {
-        const char *better = tls_reason(connection->wsi, reason);
-        size = better == reason ? size : strlen(better);
-        reason = better;
-    }
     int status = client->status;
+    if (!timed_out && uvws_tls_explain(connection, &failure, &status, &reason))
+        size = strlen(reason);
     if (!timed_out && uvws_tunnel_explain(client, &failure, &status, &reason))
         size = strlen(reason);
     if (!client->is_total)
@@ -207,6 +191,8 @@ int uvws_connect(uvws_connection *connection, const uvws_connect_options *option
         lws_sul_schedule(context->lws, 0, &client->timeout, on_timeout, ATTEMPT_TIMEOUT);
     client->failure = UVWS_FAILURE_NETWORK;
     client->status = 0;
+    client->alert = 0;
+    client->bad_depth = 0;
     client->why[0] = 0;
     connection->head_checked = 0;
     context->busy++;

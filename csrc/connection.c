@@ -73,8 +73,7 @@ void uvws_connection_free(uvws_connection *connection)
     uvws_adoption_free(connection);
     uvws_deflate_free(connection);
     if (connection->listener)
-        uvws_listener_left(connection->listener);
-    connection->listener = NULL;
+        uvws_listener_left(connection);
     connection->in_use = false;
     connection->state = UVWS_CLOSED;
     connection->next = context->free_connections;

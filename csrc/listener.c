@@ -25,6 +25,9 @@ static void adopt(uvws_listener *listener, int fd, const struct sockaddr_storage
     }
     connection->listener = listener;
     listener->connections++;
+    connection->secure = listener->secure;
+    if (connection->secure)
+        connection->secure->connections++;
     connection->wants_drain = listener->wants_drain;
     uvws_peer_set(&connection->peer, peer);
     uvws_socket_prepare(fd);
@@ -101,32 +104,61 @@ void uvws_listener_ready(uvws_listener *listener)
     }
 }
 
-static bool make_vhost(uvws_listener *listener, const uvws_tls_pem *tls)
+static void secure_vhost_free(uvws_context *context, struct secure_vhost *secure)
 {
-    uvws_context *context = listener->context;
+    if (secure && context->lws)
+        lws_vhost_destroy(secure->vhost);
+    free(secure);
+}
+
+/* NULL on failure, with the reason in `error`. */
+static struct secure_vhost *secure_vhost_new(uvws_listener *listener, const uvws_tls_pem *tls,
+                                             char *error)
+{
     struct lws_context_creation_info info;
     char name[32];
-    if (!tls) {
-        listener->vhost = context->server_vhost;
-        return true;
+    struct secure_vhost *secure = calloc(1, sizeof(*secure));
+    if (!secure) {
+        snprintf(error, UVWS_ERROR_SIZE, "out of memory");
+        return NULL;
     }
-    uvws_vhost_info(context, &info);
-    snprintf(name, sizeof(name), "\1tls-%u", listener->slot);
+    uvws_vhost_info(listener->context, &info);
+    snprintf(name, sizeof(name), "\1tls-%u-%u", listener->slot, listener->reloads);
     info.vhost_name = name;
     info.port = CONTEXT_PORT_NO_LISTEN_SERVER;
     info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT | LWS_SERVER_OPTION_CREATE_VHOST_SSL_CTX |
                     LWS_SERVER_OPTION_DISABLE_OS_CA_CERTS;
     info.user = listener;
     listener->pem = tls;
-    listener->vhost = lws_create_vhost(context->lws, &info);
+    listener->error = error;
+    error[0] = 0;
+    secure->vhost = lws_create_vhost(listener->context->lws, &info);
     listener->pem = NULL;
-    return listener->vhost != NULL;
+    listener->error = NULL;
+    if (secure->vhost)
+        return secure;
+    if (!error[0])
+        snprintf(error, UVWS_ERROR_SIZE, "libwebsockets could not set up TLS");
+    free(secure);
+    return NULL;
+}
+
+static bool make_vhost(uvws_listener *listener, const uvws_tls_pem *tls, char *error)
+{
+    listener->vhost = listener->context->server_vhost;
+    if (!tls)
+        return true;
+    listener->secure = secure_vhost_new(listener, tls, error);
+    if (!listener->secure)
+        return false;
+    listener->vhost = listener->secure->vhost;
+    return true;
 }
 
 uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
                                  const uvws_listen_options *options, char *error, size_t error_size)
 {
-    uvws_listener *listener = calloc(1, sizeof(*listener));
+    uvws_listener *listener = error_size < UVWS_ERROR_SIZE ? NULL : calloc(1, sizeof(*listener));
     if (!listener) {
         snprintf(error, error_size, "out of memory");
         return NULL;
@@ -139,14 +171,8 @@ uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
     listener->wants_handshake = options->want_handshake != 0;
     listener->wants_requests = options->want_requests != 0;
     listener->max_connections = options->max_connections;
-    listener->error = error;
-    error[0] = 0;
-    if (!make_vhost(listener, options->tls)) {
-        if (!error[0])
-            snprintf(error, error_size, "libwebsockets could not set up TLS");
+    if (!make_vhost(listener, options->tls, error))
         goto fail;
-    }
-    listener->error = NULL;
     uvws_watch *watch = uvws_watch_open(context, fd);
     if (!watch) {
         snprintf(error, error_size, "the loop cannot watch the socket");
@@ -165,10 +191,34 @@ uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
     uvws_wake(context);
     return listener;
 fail:
-    if (listener->vhost && listener->vhost != context->server_vhost)
-        lws_vhost_destroy(listener->vhost);
+    secure_vhost_free(context, listener->secure);
     free(listener);
     return NULL;
+}
+
+static void tidy_soon(uvws_listener *listener)
+{
+    listener->context->listeners_left = true;
+    uvws_wake(listener->context);
+}
+
+/* What is accepted from now on is; connections and handshakes under way keep what they began with.
+ * Sessions of before are not resumed: the keys of their tickets go as well. */
+int uvws_listener_reload_tls(uvws_listener *listener, const uvws_tls_pem *tls, char *error,
+                             size_t error_size)
+{
+    if (error_size < UVWS_ERROR_SIZE || !listener->secure || listener->fd < 0)
+        return UVWS_FAILED;
+    listener->reloads++;
+    struct secure_vhost *secure = secure_vhost_new(listener, tls, error);
+    if (!secure)
+        return UVWS_FAILED;
+    listener->secure->next = listener->retired;
+    listener->retired = listener->secure;
+    listener->secure = secure;
+    listener->vhost = secure->vhost;
+    tidy_soon(listener);
+    return UVWS_OK;
 }
 
 static void stop_accepting(uvws_listener *listener)
@@ -209,13 +259,31 @@ int uvws_listener_close(uvws_listener *listener)
 }
 
 /* Called below lws, which may be at work on the very vhost that would go: so it is put off. */
-void uvws_listener_left(uvws_listener *listener)
+void uvws_listener_left(uvws_connection *connection)
 {
+    uvws_listener *listener = connection->listener;
+    struct secure_vhost *secure = connection->secure;
+    connection->listener = NULL;
+    connection->secure = NULL;
     listener->connections--;
-    if (!is_idle(listener))
-        return;
-    listener->context->listeners_left = true;
-    uvws_wake(listener->context);
+    if (secure)
+        secure->connections--;
+    if (is_idle(listener) || (secure && secure != listener->secure && !secure->connections))
+        tidy_soon(listener);
+}
+
+static void free_retired(uvws_listener *listener, bool also_in_use)
+{
+    struct secure_vhost **link = &listener->retired;
+    while (*link) {
+        struct secure_vhost *secure = *link;
+        if (secure->connections && !also_in_use) {
+            link = &secure->next;
+            continue;
+        }
+        *link = secure->next;
+        secure_vhost_free(listener->context, secure);
+    }
 }
 
 void uvws_listeners_tidy(uvws_context *context)
@@ -226,13 +294,13 @@ void uvws_listeners_tidy(uvws_context *context)
     uvws_listener *next;
     for (uvws_listener *listener = context->listeners; listener; listener = next) {
         next = listener->next;
+        free_retired(listener, false);
         if (is_idle(listener))
             forget(listener);
     }
 }
 
-/* Its own vhost goes with it. Connections past their handshake are not bound to that one any more:
- * see tls.c. */
+/* Its own vhosts go with it. */
 void uvws_listener_free(uvws_listener *listener)
 {
     uvws_context *context = listener->context;
@@ -242,7 +310,7 @@ void uvws_listener_free(uvws_listener *listener)
     if (*link)
         *link = listener->next;
     stop_accepting(listener);
-    if (listener->vhost != context->server_vhost && context->lws)
-        lws_vhost_destroy(listener->vhost);
+    free_retired(listener, true);
+    secure_vhost_free(context, listener->secure);
     free(listener);
 }

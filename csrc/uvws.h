@@ -56,7 +56,8 @@ struct client {
     int fd;      /* of the attempt under way, or -1: finds the connection for OpenSSL's callback */
     int failure; /* what it will be called if it fails now: UVWS_FAILURE_... */
     bool verify;
-    int alert;     /* the TLS alert that the server sent, or 0 */
+    int alert;     /* the TLS alert that the server sent, or 0: RFC 8446 section 6.2 */
+    int bad_depth; /* in the chain, of the certificate that does not do */
     int status;    /* of the response, once its head is there; or 0 */
     char why[160]; /* what is wrong with the response, or "" */
     bool attempting;
@@ -100,9 +101,10 @@ struct peer {
 
 struct uvws_connection {
     uvws_context *context;
-    struct lws *wsi;         /* borrowed from lws; NULL before the attempt and after the end */
-    uvws_listener *listener; /* borrowed; NULL on a client and where the socket was adopted */
-    struct client *client;   /* owned; NULL on a server and once established */
+    struct lws *wsi;             /* borrowed from lws; NULL before the attempt and after the end */
+    uvws_listener *listener;     /* borrowed; NULL on a client and where the socket was adopted */
+    struct secure_vhost *secure; /* borrowed from the listener; NULL without TLS */
+    struct client *client;       /* owned; NULL on a server and once established */
     uvws_connection *next;   /* in the free list or in the list of those with something to write */
     struct deflate *deflate; /* owned; NULL where it was not negotiated */
     uvws_limits limits;
@@ -168,9 +170,20 @@ struct refused {
     lws_usec_t until;
 };
 
+/* What connections are accepted with: certificates and authorities. It stays as long as one of them
+ * does, as lws closes those that are bound to a vhost that goes. */
+struct secure_vhost {
+    struct lws_vhost *vhost; /* owned */
+    struct secure_vhost *next;
+    size_t connections; /* that point here */
+};
+
 struct uvws_listener {
     uvws_context *context;
-    struct lws_vhost *vhost; /* the context's shared one, or one of its own for TLS */
+    struct lws_vhost *vhost;      /* the context's shared one, or that of `secure` */
+    struct secure_vhost *secure;  /* owned; NULL for plain TCP */
+    struct secure_vhost *retired; /* owned: those that a reload has replaced */
+    unsigned reloads;
     uvws_listener *next;
     int fd;             /* owned; -1 once closed */
     size_t connections; /* that point here */
@@ -180,7 +193,7 @@ struct uvws_listener {
     bool wants_handshake;
     bool wants_requests;
     size_t max_connections; /* 0: no limit */
-    char *error; /* where the TLS set-up says what is wrong; valid during uvws_listener_new */
+    char *error; /* where the TLS set-up says what is wrong; both are valid while it is at it */
     const uvws_tls_pem *pem;
     lws_sorted_usec_list_t pause;        /* of accepting, while out of descriptors */
     struct refused refused[REFUSED_MAX]; /* a ring; the oldest is the first */
@@ -232,7 +245,7 @@ struct uvws_context {
     struct adoption *adoptions; /* sockets for lws, in order; each owned by its connection */
     struct adoption *last_adoption;
     int descriptors_max; /* lws has tables for as many */
-    bool listeners_left; /* one that is closed lost its last connection */
+    bool listeners_left; /* something that is out of use lost its last connection */
     struct slab **slabs; /* owned, and each of them */
     uint32_t slab_count;
     uvws_connection *free_connections;
@@ -442,7 +455,7 @@ bool uvws_tunnel_explain(const struct client *client, int *failure, int *status,
 /* listener.c */
 void uvws_listener_ready(uvws_listener *listener);
 void uvws_listener_free(uvws_listener *listener);
-void uvws_listener_left(uvws_listener *listener);
+void uvws_listener_left(uvws_connection *connection);
 void uvws_listeners_tidy(uvws_context *context);
 
 /* protocol.c */
@@ -451,5 +464,15 @@ void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *in
 
 /* tls.c */
 int uvws_tls_server_setup(uvws_listener *listener, SSL_CTX *tls);
+
+/* tls_load.c */
+bool uvws_tls_complain(char *error, const char *what);
+bool uvws_tls_load(SSL_CTX *tls, const uvws_tls_pem *pem, bool is_server, char *error);
+
+/* tls_handshake.c */
+void uvws_tls_client_event(const SSL *ssl, int where, int value);
+void uvws_tls_server_event(const SSL *ssl, int where, int value);
+/* Says why an attempt failed if it was for TLS; `reason` is OpenSSL's, or stays. */
+bool uvws_tls_explain(uvws_connection *connection, int *failure, int *status, const char **reason);
 
 #endif

@@ -52,6 +52,16 @@ def test_a_handshake_error_without_a_response_has_no_status() -> None:
     assert error.headers is None
 
 
+def test_a_tls_error_has_openssls_words_and_numbers() -> None:
+    error = errors.TLSError("refused", reason="certificate has expired", verify_code=10, alert=45)
+    copied = pickle.loads(pickle.dumps(error))
+    for each in (error, copied):
+        assert str(each) == "refused"
+        assert (each.reason, each.verify_code, each.alert) == ("certificate has expired", 10, 45)
+    plain = errors.TLSError("ssl_key holds no usable private key in PEM format")
+    assert (plain.reason, plain.verify_code, plain.alert) == (None, None, None)
+
+
 def test_the_states_are_strings_in_lower_case() -> None:
     names = ["connecting", "connected", "closing", "closed", "destroyed"]
     assert [state.value for state in State] == names

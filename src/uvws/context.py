@@ -345,9 +345,7 @@ class Context:
             }
         )
         _check_name(core, name)
-        tls = options.tls_files(ssl_cert, ssl_key, ssl_ca)
-        if tls.ca is not None and tls.cert is None:
-            raise ValueError("ssl_ca needs ssl_cert and ssl_key as well")
+        tls = options.server_tls_files(ssl_cert, ssl_key, ssl_ca)
         listen_options = ListenOptions(
             callbacks=callbacks,
             tls=tls,

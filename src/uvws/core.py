@@ -257,6 +257,10 @@ class Core:
             self.unpin(first)
         elif kind == lib.UVWS_EVENT_LISTENER_GONE:
             self.listeners.pop(first, None)
+        elif kind == lib.UVWS_EVENT_TLS_FAILED:
+            listener = self.listeners.get(third)
+            if listener is not None:
+                listener.tls_failed(payload[first : first + second])
         elif kind == lib.UVWS_EVENT_ACCEPTED:
             listener = self.listeners.get(third)
             if listener is not None and not self.closed:

@@ -75,7 +75,43 @@ class SendQueueFull(Error):
 
 
 class TLSError(Error):
-    """TLS could not be set up: a certificate, a key, or the peer's refusal."""
+    """TLS could not be set up: a certificate, a key, or the peer's refusal.
+
+    The message says which. Where a handshake failed, these say so too:
+
+    Attributes:
+        reason: what OpenSSL calls it, such as "certificate has expired"; None where it was not
+            asked, or for a certificate or key of our own.
+        verify_code: the number of what is wrong with the peer's certificate, OpenSSL's
+            `X509_V_ERR_...`, such as 10 for one that has expired; None where it is not that.
+        alert: the TLS alert (RFC 8446, section 6.2) that the peer sent, such as 116 for a client
+            that shows no certificate; None where it sent none.
+    """
+
+    reason: str | None
+    verify_code: int | None
+    alert: int | None
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str | None = None,
+        verify_code: int | None = None,
+        alert: int | None = None,
+    ) -> None:
+        """Create the exception.
+
+        Args:
+            message: what went wrong.
+            reason: the same in OpenSSL's words, or None.
+            verify_code: a number of OpenSSL's, or None.
+            alert: a number of RFC 8446, 0 to 255, or None.
+        """
+        super().__init__(message)
+        self.reason = reason
+        self.verify_code = verify_code
+        self.alert = alert
 
 
 class WrongThread(Error, RuntimeError):
@@ -85,5 +121,6 @@ class WrongThread(Error, RuntimeError):
 class InvalidState(Error, RuntimeError):
     """The call makes no sense now.
 
-    Raised for the use of a closed context, and for a whole message sent inside a fragmented one.
+    Raised for the use of a closed context, for a whole message sent inside a fragmented one, and
+    for new certificates for a listener that is closed or has no TLS.
     """

@@ -13,6 +13,12 @@ from .tunnels import http_refusal, socks_refusal
 # How libwebsockets words the failure of a connect(): the number is errno.
 _CONNECT_ERRNO = re.compile(r"conn fail:.*?(\d+)")
 
+# The same of a TLS handshake: an error of OpenSSL's, or errno.
+_OPENSSL_REASON = re.compile(r"error:[0-9A-F]+:[^:]*:[^:]*:(.+)")
+_TLS_ERRNO = re.compile(r"connect SYSCALL (\d+)")
+# What OpenSSL calls "unknown".
+_ALERTS = {109: "missing extension", 116: "certificate required"}
+
 # Its words for what is wrong with a response of status 101; for some, the header that shows it.
 _RESPONSES = {
     "HS: ACCEPT missing": ("response has no Sec-WebSocket-Accept", ""),
@@ -35,7 +41,7 @@ def connect_error(failure: int, status: int, payload: bytes) -> Exception:
 
     Args:
         failure: one of UVWS_FAILURE_...
-        status: of the response, or 0.
+        status: of the response, or 0; with UVWS_FAILURE_TLS, what csrc/api.h says.
         payload: a reason; of a handshake that failed, a NUL and the raw headers follow if there is
             a status, else the beginning of what came.
     """
@@ -44,7 +50,7 @@ def connect_error(failure: int, status: int, payload: bytes) -> Exception:
     if failure in (lib.UVWS_FAILURE_TIMEOUT, lib.UVWS_FAILURE_SLOW):
         return ConnectTimeout("connect timeout")
     if failure == lib.UVWS_FAILURE_TLS:
-        return TLSError(reason)
+        return _tls_error(status, reason)
     if failure == lib.UVWS_FAILURE_HANDSHAKE:
         if not status:
             return HandshakeError(_without_status(reason, came))
@@ -59,6 +65,26 @@ def connect_error(failure: int, status: int, payload: bytes) -> Exception:
         number = int(found.group(1))
         return OSError(number, os.strerror(number))
     return ConnectionError(reason)
+
+
+def _tls_error(status: int, reason: str) -> TLSError:
+    verify_code, depth, alert = status & 0xFFF, status >> 12 & 0xFF, status >> 20
+    if alert:
+        reason = _ALERTS.get(alert, reason)
+        return TLSError(f"server refused TLS: {reason} (alert {alert})", reason=reason, alert=alert)
+    if verify_code:
+        whose = "the server" if not depth else f"number {depth} in the server's chain"
+        message = f"certificate of {whose} refused: {reason}"
+        return TLSError(message, reason=reason, verify_code=verify_code)
+    found = _OPENSSL_REASON.search(reason)
+    if found:
+        reason = found.group(1)
+        return TLSError(f"TLS handshake failed: {reason}", reason=reason)
+    found = _TLS_ERRNO.match(reason)
+    if found:
+        number = int(found.group(1))
+        reason = os.strerror(number) if number else "server closed the connection"
+    return TLSError(f"TLS handshake failed: {reason}")
 
 
 def _without_status(reason: str, came: bytes) -> str:

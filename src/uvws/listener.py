@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from . import logs
 from ._core import ffi, lib
 from .connection import Callbacks, Connection, address_of
 from .core import ERROR_SIZE, Core
-from .errors import TLSError
+from .errors import InvalidState, TLSError
 from .headers import Headers, parse_headers
 from .limits import Limits
-from .options import TLSFiles
+from .options import PEM, TLSFiles, server_tls_files
 from .responses import Request, encode_response
 from .sockets import bound_to, identity
 from .upgrade import Accept, Upgrades, accept
@@ -43,6 +43,7 @@ class Listener:
         self._core = core
         self._name = name
         self._options = listen_options
+        self._ssl_ca = listen_options.tls.ca
         self._slot = core.listeners_made
         self._port, self._unix_path = bound_to(sock)
         self._unix_file = identity(self._unix_path)
@@ -133,7 +134,53 @@ class Listener:
         self._remove_path()
         self._core.live_changed()
 
+    def reload_tls(self, *, ssl_cert: PEM, ssl_key: PEM, ssl_ca: PEM | None = None) -> None:
+        """Show another certificate to whoever connects from now on.
+
+        Everything is read and checked first: where it cannot be used, all stays as it was.
+        Connections that are open, and handshakes under way, go on with what they began with.
+        Whoever comes back proves itself anew: TLS sessions of before are not resumed.
+
+        Args:
+            ssl_cert: certificate with the rest of its chain: a path, or PEM as bytes.
+            ssl_key: its private key.
+            ssl_ca: authorities one of which must have signed the client's certificate, instead of
+                those of before; None leaves these as they were given, so that what was demanded of
+                clients stays demanded.
+
+        Raises:
+            uvws.TLSError: the certificate, the key or the authorities cannot be used.
+            uvws.InvalidState: the listener is closed, or was opened without TLS.
+            uvws.WrongThread: this is not the loop's thread.
+            OSError: a file cannot be read.
+            TypeError, ValueError: an argument is wrong; the message names it.
+        """
+        self._core.check_thread()
+        if self._c is None:
+            raise InvalidState("Listener is closed")
+        if self._options.tls.cert is None:
+            raise InvalidState("Listener has no TLS")
+        files = server_tls_files(ssl_cert, ssl_key, ssl_ca)
+        if files.cert is None:
+            raise TypeError("ssl_cert must be a path or bytes in PEM format, not NoneType")
+        if files.ca is None:
+            files = replace(files, ca=self._ssl_ca)
+        error = ffi.new("char[]", ERROR_SIZE)
+        pem, kept = files.for_c()
+        if lib.uvws_listener_reload_tls(self._c, pem, error, ERROR_SIZE) != lib.UVWS_OK:
+            raise TLSError(ffi.string(error).decode("utf-8", "replace"))
+        del kept
+        self._ssl_ca = files.ca
+        if logs.enabled:
+            logs.log.debug("%s: certificates reloaded", self._label)
+
     # Events, as core.py dispatches them
+
+    def tls_failed(self, raw: bytes) -> None:
+        """A client and this listener did not agree on TLS; told while debugging only."""
+        address, _, reason = raw.partition(b"\0")
+        peer = address.decode() or "a client"
+        logs.log.debug("%s: TLS handshake with %s failed: %s", self._label, peer, reason.decode())
 
     def handshake(self, c: Any, slot: int, raw: bytes) -> bool:
         """Decide on an upgrade; tell whether it is accepted."""

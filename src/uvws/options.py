@@ -61,6 +61,19 @@ def tls_files(ssl_cert: PEM | None, ssl_key: PEM | None, ssl_ca: PEM | None) -> 
     return TLSFiles(_pem("ssl_cert", ssl_cert), _pem("ssl_key", ssl_key), _pem("ssl_ca", ssl_ca))
 
 
+def server_tls_files(ssl_cert: PEM | None, ssl_key: PEM | None, ssl_ca: PEM | None) -> TLSFiles:
+    """Read those of a listener, which cannot do with authorities alone.
+
+    Raises:
+        TypeError, OSError: as for `tls_files`.
+        ValueError: there is a key or there are authorities, and no certificate.
+    """
+    files = tls_files(ssl_cert, ssl_key, ssl_ca)
+    if files.ca is not None and files.cert is None:
+        raise ValueError("ssl_ca needs ssl_cert and ssl_key as well")
+    return files
+
+
 def _pem(name: str, value: PEM | None) -> bytes | None:
     if value is None:
         return None

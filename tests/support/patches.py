@@ -14,6 +14,7 @@ compresses = pytest.mark.skipif(
 # patches: csrc/lws-patches.
 NEEDS_PATCHES: frozenset[str] = frozenset(
     {
+        "test_a_client_refuses_an_answer_that_could_be_read_in_two_ways",
         "test_a_client_that_is_given_several_in_one_line_fails",
         "test_a_client_that_is_given_several_in_several_lines_fails",
         "test_a_client_that_reads_slowly_gets_all_of_a_large_body",
@@ -21,6 +22,7 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_a_compressed_message_behind_the_request",
         "test_a_compressing_client_of_another_package",
         "test_a_dead_peer_releases_what_was_queued_for_it",
+        "test_a_good_request_is_good_wherever_it_is_cut",
         "test_a_handshake_that_breaks_the_rules_is_refused",
         "test_a_head_that_is_too_large_is_answered_with_431",
         "test_a_header_named_like_the_beginning_of_another_is_itself",
@@ -30,6 +32,7 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_a_line_that_is_no_header_fails_the_handshake",
         "test_a_line_that_is_no_header_is_refused",
         "test_a_line_that_is_no_request_is_refused",
+        "test_a_listener_refuses_what_could_be_read_in_two_ways",
         "test_a_long_subprotocol_can_be_agreed_on",
         "test_a_long_subprotocol_that_is_not_spoken_does_no_harm",
         "test_a_malformed_offer_is_no_match",
@@ -52,6 +55,7 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_a_refusal_comes_with_its_phrase_and_headers",
         "test_a_refusal_of_http_1_0_is_told_too",
         "test_a_repeated_header_of_the_users_own_keeps_its_values",
+        "test_a_request_behind_an_upgrade_is_no_request",
         "test_a_response_head_without_end_is_given_up",
         "test_a_response_with_more_headers_than_there_is_room_for_fails",
         "test_a_sender_of_another_package_is_told_1009",
@@ -94,6 +98,7 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_response_headers_arrive_in_their_order_and_spelling",
         "test_several_are_adopted_at_once",
         "test_several_pongs_in_one_segment_are_all_told",
+        "test_so_does_a_socket_that_is_adopted",
         "test_subprotocols_may_be_offered_in_several_header_lines",
         "test_the_lines_of_several_threads_stay_whole",
         "test_the_path_arrives_as_it_was_sent",
@@ -109,6 +114,7 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_what_cannot_become_a_request_is_refused_before_its_end",
         "test_what_does_not_ask_for_a_websocket_is_told_to_upgrade",
         "test_what_was_read_comes_before_what_is_on_the_socket",
+        "test_wherever_it_is_cut",
         "test_with_no_subprotocol_in_common_it_goes_on_without_one",
         "test_without_a_match_neither_end_has_a_subprotocol",
         "test_without_upgrade_or_connection_it_is_a_plain_request",

@@ -18,7 +18,7 @@ import asyncio, socket, sys
 import pproxy
 
 look_up = socket.getaddrinfo
-names = {{{KNOWN_TO_THE_PROXY!r}: "127.0.0.1"}}
+names = dict.fromkeys([{KNOWN_TO_THE_PROXY!r}, *sys.argv[2:]], "127.0.0.1")
 socket.getaddrinfo = lambda host, *rest, **more: look_up(names.get(host, host), *rest, **more)
 
 async def main():
@@ -42,17 +42,25 @@ class RealProxy:
         lines: what it says: a line for each connection that it made, and each that it refused.
     """
 
-    def __init__(self, runner: Runner, *, credentials: str = "", host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        credentials: str = "",
+        host: str = "127.0.0.1",
+        names: tuple[str, ...] = (),
+    ) -> None:
         """Start it.
 
         Args:
             credentials: `user:password` that it wants to hear; none by default.
             host: address that it listens on.
+            names: more that it takes for this host.
         """
         self.host = f"[{host}]" if ":" in host else host
         listen = f"http+socks5://{self.host}:0" + (f"#{credentials}" if credentials else "")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, listen],
+            [sys.executable, "-c", _PROGRAM, listen, *names],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
