@@ -64,8 +64,9 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_EVENT_BYTES           17
 #define UVWS_EVENT_SEND_QUEUE_FULL 18
 /* While debugging: whom a listener did not agree on TLS with, a NUL, and why. */
-#define UVWS_EVENT_TLS_FAILED 19
-#define UVWS_EVENT_WORDS      4
+#define UVWS_EVENT_TLS_FAILED   19
+#define UVWS_EVENT_PING_TIMEOUT 20
+#define UVWS_EVENT_WORDS        4
 
 /* Why a connect failed: the fourth word of a UVWS_EVENT_CONNECT_FAILED record. */
 #define UVWS_FAILURE_NETWORK 1
@@ -148,6 +149,9 @@ typedef struct {
     int on_send_overflow;      /* UVWS_OVERFLOW_... */
     size_t max_header_size;    /* of a request's head; a server's alone */
     int64_t handshake_timeout; /* likewise */
+    int64_t idle_timeout;
+    int64_t ping_interval;
+    int64_t ping_timeout;
 } uvws_limits;
 
 typedef struct {

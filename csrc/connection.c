@@ -127,6 +127,8 @@ void uvws_connection_set_open(uvws_connection *connection, const struct buffer *
     bool told;
     connection->state = UVWS_CONNECTED;
     connection->close_code = 0;
+    connection->heard = true;
+    uvws_timeouts_begin(connection);
     uvws_deflate_open(connection);
     if (connection->is_client)
         uvws_peer_ask(&connection->peer, lws_get_socket_fd(connection->wsi));

@@ -155,6 +155,7 @@ uvws_context *uvws_context_new(void *handle, void *uv_loop, const char *uv_libra
         uvws_loop_open_python(context);
     else if (!uvws_loop_open_libuv(context, uv_loop, uv_library, keep_alive, error, error_size))
         goto fail;
+    uvws_timeouts_init(context);
     if (open_lws(context, error, error_size)) {
         /* The first thing that the loop does: it tells which thread runs it. */
         context->loop.ops->timer_set(context, 0);

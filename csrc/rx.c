@@ -180,13 +180,14 @@ int uvws_rx(uvws_connection *connection, const char *data, size_t size)
 int uvws_rx_ping(uvws_connection *connection, const char *payload, size_t size)
 {
     if (connection->state == UVWS_CONNECTED || connection->close_wanted)
-        uvws_tx_pong(connection, payload, size);
+        uvws_tx_control(connection, OPCODE_PONG, payload, size);
     return 1;
 }
 
 void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size)
 {
-    if (connection->state == UVWS_CONNECTED)
+    if (connection->state == UVWS_CONNECTED &&
+        !uvws_timeouts_is_ours(connection->context, payload, size))
         uvws_event_with_payload(connection->context, UVWS_EVENT_PONG, connection->slot, payload,
                                 size, 0);
 }

@@ -76,6 +76,8 @@ void uvws_descriptor_ready(uvws_context *context, int fd, int events)
         uvws_listener_ready(watch->listener);
     } else {
         int wanted = watch->wanted;
+        if (watch->connection && events & UVWS_READABLE)
+            watch->connection->heard = true;
         events = uvws_tunnel_ready(watch, events);
         if (events)
             give_to_lws(context, fd, events, wanted);

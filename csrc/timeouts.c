@@ -9,6 +9,9 @@
  * Its clock stands still while something else keeps the loop from turning. What peers have sent
  * meanwhile waits in the kernel, and is no silence of theirs.
  */
+#include <string.h>
+#include <sys/socket.h>
+
 #include "uvws.h"
 
 #define SWEEPS     4  /* within the shortest limit */
@@ -26,7 +29,11 @@ static int64_t period_of(const uvws_connection *connection)
 {
     const uvws_limits *limits = &connection->limits;
     int64_t limit = 0;
-    if (connection->state == UVWS_CONNECTING && !connection->is_client) {
+    if (connection->state == UVWS_CONNECTED) {
+        limit = shorter(limits->idle_timeout, limits->ping_interval);
+        if (limits->ping_interval)
+            limit = shorter(limit, limits->ping_timeout);
+    } else if (connection->state == UVWS_CONNECTING && !connection->is_client) {
         if (connection->handshake)
             return connection->handshake->body_left ? BODY_SWEEP : 0;
         limit = limits->handshake_timeout;
@@ -61,8 +68,67 @@ static void check_handshake(uvws_connection *connection)
     }
 }
 
+/* Whether the kernel has nothing from the peer that was not read yet. */
+static bool is_silent(const uvws_connection *connection)
+{
+    char byte;
+    return recv(lws_get_socket_fd(connection->wsi), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+}
+
+static void hear(uvws_connection *connection)
+{
+    connection->heard = false;
+    connection->heard_at = connection->context->clock;
+    connection->pinged_at = 0;
+}
+
+static void ping(uvws_connection *connection)
+{
+    connection->pinged_at = connection->context->clock;
+    uvws_tx_ping(connection, connection->context->ping, UVWS_PING_SIZE);
+}
+
+static void end_dead(uvws_connection *connection)
+{
+    uvws_event(connection->context, UVWS_EVENT_PING_TIMEOUT, connection->slot,
+               connection->limits.ping_timeout, 0, 0);
+    uvws_connection_closing(connection);
+    uvws_tx_clear(connection);
+    drop(connection);
+}
+
+static bool is_past(int64_t limit, int64_t time)
+{
+    return limit && time >= limit;
+}
+
+/* When the peer was heard of is rounded up to the next sweep. While it is not read from, nobody can
+ * say that it is silent. */
+static void check_open(uvws_connection *connection)
+{
+    const uvws_limits *limits = &connection->limits;
+    int64_t now = connection->context->clock;
+    if (connection->heard || connection->deaf) {
+        hear(connection);
+        return;
+    }
+    int64_t silence = now - connection->heard_at;
+    bool dead = connection->pinged_at && is_past(limits->ping_timeout, now - connection->pinged_at);
+    bool idle = is_past(limits->idle_timeout, silence);
+    if ((dead || idle) && !is_silent(connection))
+        hear(connection);
+    else if (dead)
+        end_dead(connection);
+    else if (idle)
+        uvws_connection_close(connection, LWS_CLOSE_STATUS_GOINGAWAY, "idle timeout");
+    else if (!connection->pinged_at && is_past(limits->ping_interval, silence))
+        ping(connection);
+}
+
 static void check(uvws_connection *connection)
 {
+    if (connection->state == UVWS_CONNECTED)
+        check_open(connection);
     if (connection->state == UVWS_CONNECTING && !connection->is_client)
         check_handshake(connection);
 }
@@ -114,6 +180,22 @@ void uvws_timeouts_begin(uvws_connection *connection)
     if (!context->sweep_period)
         context->swept_at = lws_now_usecs();
     schedule(context, period);
+}
+
+/* A Pong with a payload that others cannot know of answers a Ping of ours. */
+void uvws_timeouts_init(uvws_context *context)
+{
+    uint8_t key[4];
+    for (size_t n = 0; n < UVWS_PING_SIZE; n += sizeof(key)) {
+        if (!uvws_frame_mask_key(context, key))
+            return;
+        memcpy(context->ping + n, key, sizeof(key));
+    }
+}
+
+bool uvws_timeouts_is_ours(const uvws_context *context, const char *payload, size_t size)
+{
+    return size == UVWS_PING_SIZE && !memcmp(payload, context->ping, size);
 }
 
 void uvws_timeouts_stop(uvws_context *context)

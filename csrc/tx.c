@@ -181,7 +181,7 @@ void uvws_tx_schedule(uvws_connection *connection)
 /* A Pong goes out before what is queued. A peer that sends pings and does not read gets the answers
  * that fit one chunk, the latest among them (RFC 6455 section 5.5.3). Where there is no memory or
  * no mask key it gets none, and will find out. */
-void uvws_tx_pong(uvws_connection *connection, const char *payload, size_t size)
+void uvws_tx_control(uvws_connection *connection, int opcode, const char *payload, size_t size)
 {
     struct tx_chunk *pongs = connection->pongs;
     if (!pongs)
@@ -190,8 +190,8 @@ void uvws_tx_pong(uvws_connection *connection, const char *payload, size_t size)
         return;
     if (pongs->capacity - pongs->size < FRAME_HEADER_MAX + size)
         pongs->size = 0;
-    pongs->size += uvws_frame_build(connection, pongs->data + pongs->size,
-                                    FRAME_FINAL | OPCODE_PONG, payload, size);
+    pongs->size += uvws_frame_build(connection, pongs->data + pongs->size, FRAME_FINAL | opcode,
+                                    payload, size);
     uvws_tx_schedule(connection);
 }
 
@@ -361,6 +361,20 @@ static int write_raw(uvws_connection *connection, const uint8_t *data, size_t si
     return lws_write(connection->wsi, (unsigned char *)(uintptr_t)data, size, LWS_WRITE_HTTP);
 }
 
+/* At once where nothing is in the way: a chunk each would be a lot for ten thousand connections
+ * that are all silent. A write that fails is for whoever reads to notice. */
+void uvws_tx_ping(uvws_connection *connection, const char *payload, size_t size)
+{
+    uint8_t frame[FRAME_HEADER_MAX + UVWS_PING_SIZE];
+    if (connection->tx_head || connection->pongs || lws_partial_buffered(connection->wsi)) {
+        uvws_tx_control(connection, OPCODE_PING, payload, size);
+        return;
+    }
+    size = uvws_frame_build(connection, frame, FRAME_FINAL | OPCODE_PING, payload, size);
+    if (size && write_raw(connection, frame, size) >= 0 && lws_partial_buffered(connection->wsi))
+        lws_callback_on_writable(connection->wsi);
+}
+
 static int write_whole(uvws_connection *connection, struct tx_chunk *chunk, size_t *written)
 {
     if (write_raw(connection, chunk->data, chunk->size) < 0)
@@ -433,6 +447,8 @@ int uvws_tx_write(uvws_connection *connection)
     if (lws_partial_buffered(wsi))
         return 0; /* it comes back when that is gone */
     connection->in_flight = 0;
+    if (connection->socket_full)
+        connection->heard = true; /* there is room again: the peer has acknowledged something */
     connection->socket_full = false;
     while (connection->tx_head || connection->pongs) {
         size_t written = 0;

@@ -25,7 +25,8 @@
  * cookies. */
 #define UVWS_HEAD_MAX 16384
 /* For lws's own time limits, where ours count: a year and more, in seconds. */
-#define UVWS_NEVER (400 * 24 * 3600)
+#define UVWS_NEVER     (400 * 24 * 3600)
+#define UVWS_PING_SIZE 8
 
 struct adoption;
 struct tx_chunk;
@@ -133,7 +134,9 @@ struct uvws_connection {
     bool clogged; /* not read from until the send queue is empty */
     bool deaf;    /* for one of these reasons: so lws was told */
     bool timed_out;
-    int64_t heard_at; /* when the peer was last heard of, on the context's clock; 0: not known */
+    bool heard;        /* of the peer, since the last sweep: timeouts.c */
+    int64_t pinged_at; /* on the context's clock; 0: no Ping of ours waits for an answer */
+    int64_t heard_at;  /* when the peer was last heard of, on the context's clock; 0: not known */
 
     uint32_t head_checked; /* bytes of the peer's head that are known to be fine: head.c */
 
@@ -256,6 +259,7 @@ struct uvws_context {
     int64_t sweep_period;         /* milliseconds; 0 while it does not run */
     lws_usec_t sweep_due;
     lws_usec_t swept_at;
+    char ping[UVWS_PING_SIZE]; /* the payload of pings that nobody asked for */
     int64_t clock; /* as of the last sweep: milliseconds for which the loop was turning */
 
     struct event_queue queues[2];
@@ -323,7 +327,8 @@ uint8_t *uvws_tx_room(uvws_connection *connection, size_t size);
 int64_t uvws_tx_added(uvws_connection *connection, size_t size, size_t payload);
 int64_t uvws_tx_pin(uvws_connection *connection, int kind, const uint8_t *payload, size_t size,
                     uint64_t token, const uint8_t *key_or_null);
-void uvws_tx_pong(uvws_connection *connection, const char *payload, size_t size);
+void uvws_tx_control(uvws_connection *connection, int opcode, const char *payload, size_t size);
+void uvws_tx_ping(uvws_connection *connection, const char *payload, size_t size);
 int uvws_tx_write(uvws_connection *connection);
 void uvws_tx_schedule(uvws_connection *connection);
 void uvws_tx_clear(uvws_connection *connection);
@@ -338,6 +343,7 @@ bool uvws_tx_goodbye(uvws_connection *connection, int code);
 #define FRAME_RSV1          0x40
 #define OPCODE_CONTINUATION 0
 #define OPCODE_CLOSE        8
+#define OPCODE_PING         9
 #define OPCODE_PONG         10
 size_t uvws_frame_build(uvws_connection *connection, uint8_t *out, int first, const void *payload,
                         size_t size);
@@ -433,7 +439,9 @@ void uvws_client_free(uvws_connection *connection);
 void uvws_clients_stop_timers(uvws_context *context);
 
 /* timeouts.c */
+void uvws_timeouts_init(uvws_context *context);
 void uvws_timeouts_begin(uvws_connection *connection);
+bool uvws_timeouts_is_ours(const uvws_context *context, const char *payload, size_t size);
 void uvws_timeouts_stop(uvws_context *context);
 
 /* refused.c */

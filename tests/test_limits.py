@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,10 +214,10 @@ def test_one_connection_too_many_is_told_503(runner: Runner) -> None:
 def test_many_that_are_refused_cost_few_descriptors(runner: Runner) -> None:
     listener = runner.context().listen(host=HOST, max_connections=1)
     dial_websocket(runner, listener)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     peers = [socket.create_connection((HOST, listener.port)) for _ in range(100)]
     runner.run_for(0.1)
-    assert len(os.listdir("/proc/self/fd")) - before <= len(peers) + 40
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= len(peers) + 40
     for peer in peers:
         peer.close()
 

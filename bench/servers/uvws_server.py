@@ -27,7 +27,9 @@ listener = context.listen(
     ssl_cert=settings.certificate,
     ssl_key=settings.key,
     compression=uvws.Deflate(level=LEVEL, memory_level=MEMORY_LEVEL) if settings.deflate else None,
-    max_message_size=0,  # the peers have no limit either: see their settings
+    max_message_size=0,  # no limits and no pings, as the peers are set
+    max_send_queue=0,
+    ping_interval=None,
     on_message=broadcast if settings.broadcast else echo,
 )
 print("PORT", listener.port, flush=True)

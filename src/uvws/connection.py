@@ -13,7 +13,14 @@ from typing import Any
 from . import logs, options
 from ._core import ffi, lib
 from .core import Core
-from .errors import ConnectionClosed, InvalidState, MessageTooBig, SendQueueFull, WrongThread
+from .errors import (
+    ConnectionClosed,
+    InvalidState,
+    MessageTooBig,
+    PingTimeout,
+    SendQueueFull,
+    WrongThread,
+)
 from .exact import exact_bytes
 from .failures import connect_error
 from .headers import Headers, parse_headers
@@ -540,6 +547,13 @@ class Connection:
             logs.log.debug("%s: send queue over the limit of %d bytes", self.label, limit)
         self.deliver = _ignore
         self._error(SendQueueFull(f"send queue exceeds max_send_queue of {limit} bytes"))
+
+    def ping_timed_out(self, milliseconds: int) -> None:
+        """Nothing came after a Ping; C drops the connection."""
+        if logs.enabled:
+            logs.log.debug("%s: no answer to a ping", self.label)
+        self.deliver = _ignore
+        self._error(PingTimeout(f"nothing came within {milliseconds / 1000:g} s of a ping"))
 
     def closing(self) -> None:
         """The peer closes, or broke a rule: what was sent before is delivered by now."""

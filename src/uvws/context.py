@@ -19,9 +19,11 @@ from .core import ERROR_SIZE, Core
 from .errors import TLSError
 from .headers import HeaderPairs, Headers, encode_headers
 from .limits import (
+    PING_TIMEOUT,
     SERVER_HANDSHAKE_TIMEOUT,
     SERVER_HEADER_SIZE,
     SERVER_MESSAGE_SIZE,
+    SERVER_PING_INTERVAL,
     SERVER_SEND_QUEUE,
     Limits,
 )
@@ -157,6 +159,9 @@ class Context:
         max_message_size: int = 0,
         max_send_queue: int = 0,
         on_send_overflow: SendOverflow | str = SendOverflow.CLOSE,
+        idle_timeout: float | None = None,
+        ping_interval: float | None = None,
+        ping_timeout: float | None = PING_TIMEOUT,
         connect_timeout: float | None = None,
         compression: str | Deflate | None = None,
         on_connect: Callable[[Connection, Headers], object] | None = None,
@@ -182,6 +187,14 @@ class Context:
                 `uvws.SendOverflow` or its value. "close" ends the connection with 1013, "raise"
                 refuses the message with `uvws.SendQueueFull`, and "pause" queues it and stops
                 reading from this peer until all is sent.
+            idle_timeout: seconds without a byte from the peer after which the connection is closed
+                with 1001 and the reason "idle timeout"; None for no limit. An answer to a ping is
+                a byte. This and the next two may take up to half as much again.
+            ping_interval: seconds without a byte from the peer after which it is sent a Ping; None
+                for no pings. `on_pong` is not told of the answers.
+            ping_timeout: seconds after such a Ping without a byte from the peer after which it is
+                dead: `on_error` gets a `uvws.PingTimeout`, `on_close` 1006; None for no limit.
+                While the connection is not read from, none of these counts.
             connect_timeout: seconds for name look-up, TCP, proxy, TLS and handshake together. None
                 for 15 seconds for each address, and for the name look-up what the system allows.
                 The head of the response may have 16384 bytes.
@@ -193,7 +206,8 @@ class Context:
             on_error: called with an exception. Before the connection is open that is
                 `uvws.ConnectTimeout`, `uvws.HandshakeError`, `uvws.TLSError`, an OSError, or
                 `uvws.ConnectionClosed` if the context is closed, and nothing follows; then it is
-                `uvws.MessageTooBig` or a `uvws.SendQueueFull`, and `on_close` follows.
+                `uvws.MessageTooBig`, `uvws.SendQueueFull` or `uvws.PingTimeout`, and `on_close`
+                follows.
             on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
@@ -233,6 +247,9 @@ class Context:
             max_message_size=max_message_size,
             max_send_queue=max_send_queue,
             on_send_overflow=on_send_overflow,
+            idle_timeout=idle_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
         )
         timeout = options.timeout("connect_timeout", connect_timeout)
         if connect_options.url.secure:
@@ -259,6 +276,9 @@ class Context:
         max_message_size: int = SERVER_MESSAGE_SIZE,
         max_send_queue: int = SERVER_SEND_QUEUE,
         on_send_overflow: SendOverflow | str = SendOverflow.CLOSE,
+        idle_timeout: float | None = None,
+        ping_interval: float | None = SERVER_PING_INTERVAL,
+        ping_timeout: float | None = PING_TIMEOUT,
         max_header_size: int = SERVER_HEADER_SIZE,
         handshake_timeout: float | None = SERVER_HANDSHAKE_TIMEOUT,
         max_connections: int = 0,
@@ -295,6 +315,14 @@ class Context:
                 `uvws.SendOverflow` or its value. "close" ends the connection with 1013, "raise"
                 refuses the message with `uvws.SendQueueFull`, and "pause" queues it and stops
                 reading from this peer until all is sent.
+            idle_timeout: seconds without a byte from the peer after which the connection is closed
+                with 1001 and the reason "idle timeout"; None for no limit. An answer to a ping is
+                a byte. This and the next two may take up to half as much again.
+            ping_interval: seconds without a byte from the peer after which it is sent a Ping; None
+                for no pings. `on_pong` is not told of the answers.
+            ping_timeout: seconds after such a Ping without a byte from the peer after which it is
+                dead: `on_error` gets a `uvws.PingTimeout`, `on_close` 1006; None for no limit.
+                While the connection is not read from, none of these counts.
             max_header_size: largest head of a request, in bytes, 256 to 16384. A larger one is
                 refused with 431.
             handshake_timeout: seconds for TLS and the head of the request together, from when the
@@ -319,7 +347,8 @@ class Context:
                 "closing" already, and `on_close` follows.
             on_message: called with each whole message: str for text, bytes for binary.
             on_close: called with the close code and the reason, as for `connect`.
-            on_error: called with a `uvws.MessageTooBig` or a `uvws.SendQueueFull`; `on_close` follows.
+            on_error: called with a `uvws.MessageTooBig`, `uvws.SendQueueFull` or
+                `uvws.PingTimeout`; `on_close` follows.
             on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
@@ -353,6 +382,9 @@ class Context:
                 max_message_size=max_message_size,
                 max_send_queue=max_send_queue,
                 on_send_overflow=on_send_overflow,
+                idle_timeout=idle_timeout,
+                ping_interval=ping_interval,
+                ping_timeout=ping_timeout,
                 max_header_size=max_header_size,
                 handshake_timeout=handshake_timeout,
             ),
@@ -383,6 +415,9 @@ class Context:
         max_message_size: int = SERVER_MESSAGE_SIZE,
         max_send_queue: int = SERVER_SEND_QUEUE,
         on_send_overflow: SendOverflow | str = SendOverflow.CLOSE,
+        idle_timeout: float | None = None,
+        ping_interval: float | None = SERVER_PING_INTERVAL,
+        ping_timeout: float | None = PING_TIMEOUT,
         max_header_size: int = SERVER_HEADER_SIZE,
         handshake_timeout: float | None = SERVER_HANDSHAKE_TIMEOUT,
         compression: str | Deflate | None = None,
@@ -412,6 +447,14 @@ class Context:
                 `uvws.SendOverflow` or its value. "close" ends the connection with 1013, "raise"
                 refuses the message with `uvws.SendQueueFull`, and "pause" queues it and stops
                 reading from this peer until all is sent.
+            idle_timeout: seconds without a byte from the peer after which the connection is closed
+                with 1001 and the reason "idle timeout"; None for no limit. An answer to a ping is
+                a byte. This and the next two may take up to half as much again.
+            ping_interval: seconds without a byte from the peer after which it is sent a Ping; None
+                for no pings. `on_pong` is not told of the answers.
+            ping_timeout: seconds after such a Ping without a byte from the peer after which it is
+                dead: `on_error` gets a `uvws.PingTimeout`, `on_close` 1006; None for no limit.
+                While the connection is not read from, none of these counts.
             max_header_size: largest head of a request, in bytes, 256 to 16384. A larger one is
                 refused with 431.
             handshake_timeout: seconds for TLS and the head of the request together, from when it
@@ -423,7 +466,8 @@ class Context:
             on_close: called with the close code and the reason, once the connection has been open.
             on_error: called with a `uvws.HandshakeError`, or a `uvws.ConnectionClosed` if the
                 context is closed before the handshake is done, and nothing follows; or with a
-                `uvws.MessageTooBig` or a `uvws.SendQueueFull`, and `on_close` follows.
+                `uvws.MessageTooBig`, `uvws.SendQueueFull` or `uvws.PingTimeout`, and `on_close`
+                follows.
             on_pong: called with the payload of a Pong.
             on_drain: called when the send queue became empty.
 
@@ -457,6 +501,9 @@ class Context:
                 max_message_size=max_message_size,
                 max_send_queue=max_send_queue,
                 on_send_overflow=on_send_overflow,
+                idle_timeout=idle_timeout,
+                ping_interval=ping_interval,
+                ping_timeout=ping_timeout,
                 max_header_size=max_header_size,
                 handshake_timeout=handshake_timeout,
             ),

@@ -279,6 +279,8 @@ class Core:
             connection.in_order(partial(connection.message_too_big, first))
         elif kind == lib.UVWS_EVENT_SEND_QUEUE_FULL:
             connection.in_order(partial(connection.send_queue_full, first))
+        elif kind == lib.UVWS_EVENT_PING_TIMEOUT:
+            connection.in_order(partial(connection.ping_timed_out, first))
         elif kind == lib.UVWS_EVENT_DRAIN:
             connection.drained()
         elif kind == lib.UVWS_EVENT_CLOSING:

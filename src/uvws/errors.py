@@ -66,11 +66,15 @@ class MessageTooBig(Error):
     """A message exceeded `max_message_size`; the connection is closed with code 1009."""
 
 
+class PingTimeout(Error, TimeoutError):
+    """Nothing came from the peer within `ping_timeout` of a Ping; the connection is dropped."""
+
+
 class SendQueueFull(Error):
     """The peer reads too slowly: the send queue holds `max_send_queue` bytes or more.
 
-    Raised by the sending methods where `on_send_overflow` is "raise"; where it is "close" it goes to
-    `on_error`, and the connection is closed with code 1013.
+    Raised by the sending methods where `on_send_overflow` is "raise"; where it is "close" it goes
+    to `on_error`, and the connection is closed with code 1013.
     """
 
 

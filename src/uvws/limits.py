@@ -15,6 +15,8 @@ SERVER_MESSAGE_SIZE = 16 * 1024 * 1024
 SERVER_SEND_QUEUE = 64 * 1024 * 1024
 SERVER_HEADER_SIZE = options.LARGEST_HEAD
 SERVER_HANDSHAKE_TIMEOUT = 10.0
+SERVER_PING_INTERVAL = 60.0
+PING_TIMEOUT = 30.0
 
 _OVERFLOWS = {
     SendOverflow.RAISE: lib.UVWS_OVERFLOW_RAISE,
@@ -33,6 +35,9 @@ class Limits:
         on_send_overflow: one of UVWS_OVERFLOW_..., what happens then.
         max_header_size: bytes of a request's head; a server's alone.
         handshake_timeout: milliseconds; likewise.
+        idle_timeout: milliseconds of silence from which on the connection is closed.
+        ping_interval: milliseconds of silence after which a Ping is sent.
+        ping_timeout: milliseconds of silence after that Ping.
     """
 
     max_message_size: int
@@ -40,6 +45,9 @@ class Limits:
     on_send_overflow: int
     max_header_size: int
     handshake_timeout: int
+    idle_timeout: int
+    ping_interval: int
+    ping_timeout: int
 
     @classmethod
     def checked(
@@ -48,6 +56,9 @@ class Limits:
         max_message_size: object,
         max_send_queue: object,
         on_send_overflow: object,
+        idle_timeout: object,
+        ping_interval: object,
+        ping_timeout: object,
         max_header_size: object = options.LARGEST_HEAD,
         handshake_timeout: object = None,
     ) -> Limits:
@@ -62,6 +73,9 @@ class Limits:
             on_send_overflow=_OVERFLOWS[options.overflow(on_send_overflow)],
             max_header_size=options.header_limit(max_header_size),
             handshake_timeout=_milliseconds("handshake_timeout", handshake_timeout),
+            idle_timeout=_milliseconds("idle_timeout", idle_timeout),
+            ping_interval=_milliseconds("ping_interval", ping_interval),
+            ping_timeout=_milliseconds("ping_timeout", ping_timeout),
         )
 
     def for_c(self) -> Any:
