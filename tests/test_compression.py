@@ -294,7 +294,7 @@ def test_uncompressed_messages_among_compressed_ones_arrive(runner: Runner, side
 
 @by_side
 def test_a_message_that_inflates_in_many_pieces_arrives_once(runner: Runner, side: str) -> None:
-    _, peer, recorder = against_a_raw_peer(runner, side)
+    _, peer, recorder = against_a_raw_peer(runner, side, max_message_size=0)
     peer.send_frame(BINARY, deflated_zeros(32), reserved=RSV1)
     runner.run(recorder.saw("message"))
     runner.turns(3)
@@ -1043,7 +1043,7 @@ def test_blocks_that_hold_nothing_take_no_memory(runner: Runner, side: str) -> N
 
 @by_side
 def test_without_a_limit_tens_of_mebibytes_arrive(runner: Runner, side: str) -> None:
-    _, peer, recorder = against_a_raw_peer(runner, side)
+    _, peer, recorder = against_a_raw_peer(runner, side, max_message_size=0)
     peer.send_frame(BINARY, deflated_zeros(80), reserved=RSV1)
     runner.run(recorder.saw("message"), timeout=20)
     (message,) = recorder.messages

@@ -99,6 +99,18 @@ def test_who_does_not_answer_is_dead(runner: Runner, side: str) -> None:
     assert len(pings_of(peer)) == 1
 
 
+def test_who_does_not_even_read_is_dead_too(runner: Runner) -> None:
+    peer, recorder = raw_pair(
+        runner, "server", ping_interval=INTERVAL, ping_timeout=0.2, max_send_queue=0
+    )
+    peer.pause()
+    recorder.connection.send(bytes(32 << 20))
+    runner.run(recorder.saw("close"), timeout=10)
+    assert recorder.names == ["connect", "error", "close"]
+    assert isinstance(recorder.events[1][1], uvws.PingTimeout)
+    assert recorder.events[-1] == ("close", 1006, "")
+
+
 @pytest.mark.parametrize("what", [(TEXT, b"x"), (PING, b""), (PONG, b"of another")])
 def test_whatever_comes_is_life(runner: Runner, what: tuple[int, bytes]) -> None:
     peer, recorder = raw_pair(runner, "server", ping_interval=INTERVAL, ping_timeout=0.4)

@@ -136,14 +136,14 @@ def test_a_large_message_is_delivered_whole_after_resuming(
 def test_pausing_in_the_midst_of_a_large_message(runner: Runner, side: str, way: str) -> None:
     pair = Pair(runner, **over(runner, way))
     other = pair.connection("client" if side == "server" else "server")
-    other.send(binary(20 * MIB))
-    runner.run(lambda: other.send_queue_size < 15 * MIB)
+    other.send(binary(15 * MIB))
+    runner.run(lambda: other.send_queue_size < 12 * MIB)
     pair.connection(side).pause_recv()
     runner.run_for(A_WHILE)
     assert pair.recorder(side).messages == []
     pair.connection(side).resume_recv()
     runner.run(pair.recorder(side).saw("message"))
-    assert pair.recorder(side).messages == [binary(20 * MIB)]
+    assert pair.recorder(side).messages == [binary(15 * MIB)]
 
 
 @by_side
