@@ -10,9 +10,6 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 VENV ?= .venv
-# Where Autobahn's wstest finds Python 2.7; looked for if it is not given.
-PYTHON2 ?=
-export PYTHON2
 # Further arguments for pytest: make test ARGS="-k handshake"
 ARGS ?=
 # Test processes, more than there are processors: most tests wait for a peer. The suites under
@@ -28,19 +25,23 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SANITIZE_SCALE := 5
 MEMCHECK_SCALE := 30
 
-.PHONY: help setup demo test autobahn lint format sanitize sanitize-tests memcheck bench wheel clean FORCE
+.PHONY: help setup demo test autobahn lint format sanitize sanitize-tests memcheck wheel clean FORCE
+.PHONY: bench bench-publish bench-setup instructions profile
 
 help:
-	@echo "make demo      set up, then show an echo server and its clients at work"
-	@echo "make test      set up, then run the tests (ARGS=\"-k name\" for some of them)"
-	@echo "make autobahn  Autobahn's conformance tests (ARGS=\"--cases '1.*' --roles server\")"
-	@echo "make lint      ruff, mypy and clang-format, changing nothing"
-	@echo "make format    put the sources into the form that lint wants"
-	@echo "make sanitize  the whole suite under the address and undefined-behaviour sanitizers"
-	@echo "make memcheck  a chosen part of it under valgrind"
-	@echo "make bench     measure uvws against its peers, in five minutes (ARGS=\"--rows NAME\")"
-	@echo "make wheel     a wheel in dist/"
-	@echo "make clean     remove all that was built"
+	@echo "make demo           set up, then show an echo server and its clients at work"
+	@echo "make test           set up, then run the tests (ARGS=\"-k name\" for some of them)"
+	@echo "make autobahn       Autobahn's conformance tests (ARGS=\"--cases '1.*' --roles server\")"
+	@echo "make lint           ruff, mypy and clang-format, changing nothing"
+	@echo "make format         put the sources into the form that lint wants"
+	@echo "make sanitize       the whole suite under the address and undefined-behaviour sanitizers"
+	@echo "make memcheck       a chosen part of it under valgrind"
+	@echo "make bench          measure uvws against its peers (ARGS=--quick: in two minutes)"
+	@echo "make bench-publish  put the last results into README.md and docs/performance.md"
+	@echo "make instructions   count instructions per message (ARGS=--check: against those kept)"
+	@echo "make profile        where the time goes, by perf (ARGS=\"--row 64B-32\")"
+	@echo "make wheel          a wheel in dist/"
+	@echo "make clean          remove all that was built"
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter; UVWS_LWS_SOURCE=PATH (a libwebsockets"
 	@echo "tarball or tree) or UVWS_SYSTEM_LWS=1 chooses another libwebsockets."
@@ -102,14 +103,6 @@ autobahn: setup
 	    env PYTHONPATH=tests $(BIN)/python -m conformance.python2
 	@PYTHONPATH=tests $(BIN)/python -m conformance $(or $(ARGS),--report docs/autobahn.md)
 
-$(VENV)/.bench: $(VENV)/.uvws
-	@tools/quietly "Installing the peers to measure against" $(LOG) \
-	    $(PIP) install --no-build-isolation --editable ".[bench]"
-	@touch $@
-
-bench: setup $(VENV)/.bench
-	@$(BIN)/python bench/run.py $(ARGS)
-
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -120,6 +113,43 @@ format: setup
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(CLANG_FORMAT_FILES)
+
+# --- Measuring ----------------------------------------------------------------------------------
+
+# In an environment of its own, with uvws as a user gets it: from a wheel, stripped, not editable.
+# socketify's library asks the system for libuv.
+IN_BENCH := $(MAKE) VENV=.venv-bench
+
+$(VENV)/.bench: $(VENV)/.inputs pyproject.toml build_lws.py \
+                $(wildcard csrc/* csrc/lws-patches/* src/uvws/*.py src/uvws/*.h)
+	@tools/system-packages "$(PYTHON)" openssl libuv.so.1=libuv1
+	@rm -rf build/bench-wheel
+	@PATH="$(abspath $(BIN)):$$PATH" tools/quietly \
+	    "Building uvws as for release (libwebsockets too, the first time)" $(LOG) \
+	    $(PIP) wheel --no-build-isolation --no-deps --wheel-dir build/bench-wheel .
+	@wheel=$$(echo build/bench-wheel/*.whl); \
+	 tools/quietly "Installing it" $(LOG) $(PIP) install --no-deps --force-reinstall "$$wheel"; \
+	 tools/quietly "Installing the peers to measure against" $(LOG) $(PIP) install "$$wheel[bench]"
+	@touch $@
+
+bench-setup: $(VENV)/.bench $(VENV)/.pyuv
+
+bench:
+	@$(IN_BENCH) bench-setup
+	@.venv-bench/bin/python bench/run.py $(ARGS)
+
+bench-publish:
+	@$(IN_BENCH) bench-setup
+	@.venv-bench/bin/python bench/publish.py $(ARGS)
+
+instructions:
+	@tools/system-packages "$(PYTHON)" valgrind
+	@$(IN_BENCH) bench-setup
+	@.venv-bench/bin/python bench/instructions.py $(ARGS)
+
+# In the developer's environment: what a wheel holds is stripped of the names.
+profile: setup
+	@.venv/bin/python bench/perf.py $(ARGS)
 
 # --- Under instruments --------------------------------------------------------------------------
 
@@ -165,5 +195,5 @@ wheel: $(VENV)/.made
 	@ls dist/*.whl
 
 clean:
-	rm -rf .venv .venv-sanitize build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-sanitize build dist .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import BenchError, Peer, read_port, result_of, started
+from harness import WITH_CLIENTS, BenchError, Peer, read_port, result_of, started
 from measuring import PATIENCE_SECONDS, Bench, Measured, Row
 from programs import build
 
@@ -50,7 +50,7 @@ def receive(size: int, *, tls: bool) -> Callable[[Bench, Peer], Measured]:
 
 
 ROWS = [
-    Row(prefix + name, table, label, "messages", receive(size, tls=tls))
+    Row(prefix + name, table, label, "messages", receive(size, tls=tls), WITH_CLIENTS)
     for table, prefix, tls in (
         ("Client, receiving", "client-", False),
         ("Client, receiving over TLS 1.3", "tls-client-", True),

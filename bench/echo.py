@@ -22,10 +22,27 @@ COMPRESSED_LOADS = {
     "1K": ("JSON of 1 KiB, 20 connections, 4 in flight", KIB, 20, 4),
     "64K": ("JSON of 64 KiB, 10 connections, 4 in flight", 64 * KIB, 10, 4),
 }
+# The same load with messages of every size, for a plot.
+SIZES = {
+    "64B": ("64 B", 64),
+    "1K": ("1 KiB", KIB),
+    "16K": ("16 KiB", 16 * KIB),
+    "64K": ("64 KiB", 64 * KIB),
+    "256K": ("256 KiB", 256 * KIB),
+    "1M": ("1 MiB", MIB),
+    "16M": ("16 MiB", 16 * MIB),
+}
+SIZES_TABLE = "Echo of binary messages, 2 connections, 2 in flight"
 
 
 def echo(
-    size: int, connections: int, in_flight: int, *, tls: bool = False, deflate: bool = False
+    size: int,
+    connections: int,
+    in_flight: int,
+    *,
+    tls: bool = False,
+    deflate: bool = False,
+    binary: bool = False,
 ) -> Callable[[Bench, Peer], Measured]:
     """The measurement of one load; see `Row.measure`."""
 
@@ -39,9 +56,10 @@ def echo(
             options.append("--deflate")
             settings.append("--deflate")
         else:
-            options.append(f"--{bench.plan.opcode}")
-        if bench.plan.opcode == "binary" and not deflate:
-            settings.append("--binary")
+            opcode = "binary" if binary else bench.plan.opcode
+            options.append(f"--{opcode}")
+            if opcode == "binary":
+                settings.append("--binary")
         with running(peer, bench.cores.server, *settings) as server:
             return measured_by(run_loadgen(bench, server, *options))
 
@@ -61,4 +79,8 @@ def _rows() -> list[Row]:
     return rows
 
 
-ROWS = _rows()
+SIZE_ROWS = [
+    Row(f"size-{name}", SIZES_TABLE, label, "echoes", echo(size, 2, 2, binary=True))
+    for name, (label, size) in SIZES.items()
+]
+ROWS = [*_rows(), *SIZE_ROWS]

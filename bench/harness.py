@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
 import importlib.metadata
 import importlib.util
 import json
@@ -42,6 +43,7 @@ class Peer:
         arguments: Their command line.
         needs: The modules without which it cannot run.
         ours: Whether it is what the others are measured against.
+        libraries: Shared libraries of the system without which it cannot run.
     """
 
     name: str
@@ -49,10 +51,12 @@ class Peer:
     arguments: tuple[str, ...]
     needs: tuple[str, ...]
     ours: bool = False
+    libraries: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
-        """The modules that this Python lacks."""
-        return [name for name in self.needs if importlib.util.find_spec(name) is None]
+        """The modules that this Python lacks, and the libraries that the system does."""
+        modules = [name for name in self.needs if importlib.util.find_spec(name) is None]
+        return modules + [f"lib{n}" for n in self.libraries if ctypes.util.find_library(n) is None]
 
     def command(self, role: str, *options: str) -> list[str]:
         """The command line of its server, client or roundtrip."""
@@ -70,11 +74,14 @@ PEERS = {
         Peer("picows", "picows", (), ("picows", "uvloop")),
         Peer("websockets", "websockets", (), ("websockets", "uvloop")),
         Peer("aiohttp", "aiohttp", (), ("aiohttp", "uvloop")),
+        Peer("socketify", "socketify", (), ("socketify",), libraries=("uv",)),
     )
 }
-DEFAULT_PEERS = ("uvws-pyuv", "uvws-uvloop", "picows", "websockets", "aiohttp")
-# picows has no compression.
-COMPRESSING = tuple(name for name in PEERS if name != "picows")
+DEFAULT_PEERS = tuple(name for name in PEERS if name != "uvws-asyncio")
+# picows has no compression, and socketify's has a level of its own that cannot be set.
+COMPRESSING = tuple(name for name in PEERS if name not in ("picows", "socketify"))
+# socketify has no client.
+WITH_CLIENTS = tuple(name for name in PEERS if name != "socketify")
 
 
 def say(text: str) -> None:
@@ -261,6 +268,27 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
+def uvws_build() -> str:
+    """Which uvws it is: the last commit that changed it, and how it is installed."""
+    sources = ["csrc", "src", "build_lws.py", "pyproject.toml"]
+    commands = (["log", "-1", "--format=%h"], ["status", "--porcelain"])
+    said = []
+    for command in commands:
+        with contextlib.suppress(FileNotFoundError):
+            done = subprocess.run(
+                ["git", "-C", str(BENCH.parent), *command, "--", *sources],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            said.append(done.stdout.strip())
+    commit, changed = (*said, "", "")[:2]
+    found = importlib.util.find_spec("uvws")
+    origin = found.origin if found is not None else None
+    installed = "a wheel" if origin is not None and "site-packages" in origin else "an editable build"
+    return f"{commit or 'unknown'}{' with changes' if changed else ''}, from {installed}"
+
+
 def environment() -> dict[str, Any]:
     """What the figures depend on."""
     model = "unknown"
@@ -268,9 +296,10 @@ def environment() -> dict[str, Any]:
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
-    names = ("uvws", "pyuv", "uvloop", "picows", "aiofastnet", "websockets", "aiohttp")
+    names = ("uvws", "pyuv", "uvloop", "picows", "aiofastnet", "websockets", "aiohttp", "socketify")
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "uvws": uvws_build(),
         "cpu": model,
         "cpus": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
@@ -284,7 +313,7 @@ def describe(where: dict[str, Any]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v is not None)
     return (
         f"{where['date']}; {where['cpu']}, {where['cpus']} CPUs; Linux {where['kernel']}; "
-        f"Python {where['python']}; {versions}."
+        f"Python {where['python']}; {versions}. uvws at {where['uvws']}."
     )
 
 

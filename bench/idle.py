@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from harness import BenchError, Peer, Server, running, say, table
+from harness import PEERS, Peer, Server, running, table
 from holding import SETTLE_SECONDS, holding
-from measuring import Bench
+from measuring import Bench, Survey
 
 CONNECTIONS = (0, 1000)
 # Long enough for a timer that goes off every second or two to show.
@@ -73,24 +73,16 @@ def measure(bench: Bench, peer: Peer, connections: int) -> Idle:
             return watch(peer, server, connections)
 
 
-def run(bench: Bench, peers: Sequence[Peer]) -> tuple[list[Idle], list[str]]:
-    """Measure all.
-
-    Returns:
-        The results, and what went wrong.
-    """
-    results: list[Idle] = []
-    failures: list[str] = []
-    for connections, peer in itertools.product(CONNECTIONS, peers):
-        say(f"idle, {connections} connections: {peer.name}")
-        try:
-            results.append(measure(bench, peer, connections))
-        except BenchError as error:
-            failures.append(f"{peer.name}, idle with {connections} connections: {error}")
-    return results, failures
+def look(bench: Bench, peer: Peer) -> list[dict[str, Any]]:
+    """See `Survey.measure`."""
+    return [asdict(measure(bench, peer, connections)) for connections in CONNECTIONS]
 
 
-def markdown(results: Sequence[Idle]) -> str:
-    """The table, its heading on top."""
+def markdown(found: Sequence[dict[str, Any]]) -> str:
+    """See `Survey.markdown`."""
     headings = ["peer", "connections", "wake-ups", "wake-ups/s", "CPU µs"]
+    results = sorted((Idle(**each) for each in found), key=lambda idle: idle.connections)
     return f"### Idle for {WATCHED_SECONDS:g} s\n\n{table(headings, [r.line() for r in results])}\n"
+
+
+SURVEYS = [Survey("idle", tuple(PEERS), look, markdown)]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness import PEERS, BenchError, Cores, Peer, Server, say
+from harness import PEERS, BenchError, Cores, Peer, Server
 from programs import Certificate, build
 
 # The load generator gives up by itself before that.
@@ -164,33 +163,38 @@ def contestants(row: Row, peers: Sequence[Peer]) -> list[Peer]:
     return able if row.floor is None else [*able, row.floor]
 
 
-def run_rows(
-    bench: Bench, rows: Sequence[Row], peers: Sequence[Peer]
-) -> tuple[list[Sample], list[str]]:
-    """Run everything, interleaved.
+@dataclass(frozen=True)
+class Step:
+    """One measurement that is to be made."""
 
-    Returns:
-        The samples, and what went wrong.
-    """
-    samples: list[Sample] = []
-    failures: list[str] = []
-    total = bench.plan.rounds * sum(len(contestants(row, peers)) for row in rows)
-    start = time.monotonic()
-    done = 0
-    for number in range(bench.plan.rounds):
+    round: int
+    row: Row
+    peer: Peer
+
+
+def steps(plan: Plan, rows: Sequence[Row], peers: Sequence[Peer]) -> Iterator[Step]:
+    """All measurements, interleaved: each round goes through all rows, each row all peers."""
+    for number in range(plan.rounds):
         for row in rows:
             able = contestants(row, peers)
             # Another one begins each round, so that none always runs on a warm or a tired machine.
             shift = number % len(able) if able else 0
             for peer in [*able[shift:], *able[:shift]]:
-                try:
-                    measured = row.measure(bench, peer)
-                    samples.append(Sample(number, row.name, peer.name, measured))
-                    outcome = f"{measured.per_second:,.0f}/s, {measured.cpu_us:,.2f} µs of CPU"
-                except BenchError as error:
-                    failures.append(f"{peer.name}, {row.name}: {error}")
-                    outcome = f"FAILED: {error}"
-                done += 1
-                left = (time.monotonic() - start) / done * (total - done)
-                say(f"[{done}/{total}, {left:.0f} s left] {row.name} {peer.name}: {outcome}")
-    return samples, failures
+                yield Step(number, row, peer)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is looked at once for each peer, and has a table of its own.
+
+    Attributes:
+        name: For the command line.
+        peers: Who can do it.
+        measure: Looks at one peer, in fresh processes; returns lines for `markdown`.
+        markdown: Makes the table, its heading on top.
+    """
+
+    name: str
+    peers: Sequence[str]
+    measure: Callable[[Bench, Peer], list[dict[str, Any]]]
+    markdown: Callable[[Sequence[dict[str, Any]]], str]

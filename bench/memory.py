@@ -1,4 +1,4 @@
-"""Resident memory for each open connection: `python bench/memory.py [--connections 10000]`.
+"""Survey: resident memory of the server for each open connection.
 
 VmRSS of the server with all connections open and one message echoed on each, less VmRSS before,
 divided by the number of connections.
@@ -6,58 +6,37 @@ divided by the number of connections.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from harness import (
-    COMPRESSING,
-    PEERS,
-    RESULTS,
-    BenchError,
-    Cores,
-    Peer,
-    choose_cores,
-    choose_peers,
-    describe,
-    environment,
-    raise_descriptor_limit,
-    running,
-    say,
-    table,
-)
+from harness import COMPRESSING, PEERS, Peer, running, table
 from holding import SETTLE_SECONDS, holding, load_options
-from programs import make_certificate
+from measuring import Bench, Survey
+
+CONNECTIONS = 10000
 
 
 @dataclass(frozen=True)
 class Kind:
     """What the connections are."""
 
-    size: int
-    tls: bool
-    deflate: bool
+    name: str
+    label: str
+    peers: Sequence[str] = tuple(PEERS)
+    size: int = 64
+    tls: bool = False
+    deflate: bool = False
 
-    def label(self) -> str:
-        """For below the table."""
-        parts = ["TLS 1.3" if self.tls else "Plain TCP"]
-        if self.deflate:
-            parts.append("permessage-deflate")
-        return " with ".join(parts)
-
-    def settings(self) -> list[str]:
+    def settings(self, bench: Bench) -> list[str]:
         """What the server is told."""
-        settings = make_certificate().options() if self.tls else []
+        settings = bench.certificate.options() if self.tls else []
         return [*settings, "--deflate"] if self.deflate else settings
 
-    def options(self) -> Sequence[str]:
+    def options(self, bench: Bench) -> Sequence[str]:
         """What the load generator is told."""
-        certificate = str(make_certificate().certificate) if self.tls else None
+        certificate = str(bench.certificate.certificate) if self.tls else None
         return load_options(certificate, deflate=self.deflate, size=self.size)
 
 
@@ -73,103 +52,67 @@ class Result:
     open_seconds: float
     served_seconds: float
 
+    def line(self) -> list[str]:
+        """For the table."""
+        return [
+            self.peer,
+            f"{self.connections:,}",
+            f"{self.kib_per_connection:.1f}",
+            f"{self.before_kib / 1024:.1f}",
+            f"{self.after_kib / 1024:.1f}",
+            f"{self.served_seconds:.2f}",
+        ]
 
-def measure(cores: Cores, peer: Peer, connections: int, kind: Kind) -> Result:
+
+def measure(bench: Bench, peer: Peer, kind: Kind) -> Result:
     """Run one server, fresh, and fill it with connections."""
-    with running(peer, cores.server, *kind.settings()) as server:
+    cpu = bench.cores.client
+    options = kind.options(bench)
+    with running(peer, bench.cores.server, *kind.settings(bench)) as server:
         # One connection first: what is imported or allocated once is not a connection's.
-        with holding(cores.client, server, 1, *kind.options()):
+        with holding(cpu, server, 1, *options):
             pass
         time.sleep(SETTLE_SECONDS)
         before = server.resident_kib()
-        with holding(cores.client, server, connections, *kind.options()) as held:
+        with holding(cpu, server, CONNECTIONS, *options) as held:
             after = server.resident_kib()
     return Result(
         peer=peer.name,
-        connections=connections,
+        connections=CONNECTIONS,
         before_kib=before,
         after_kib=after,
-        kib_per_connection=(after - before) / connections,
+        kib_per_connection=(after - before) / CONNECTIONS,
         open_seconds=held["open_seconds"],
         served_seconds=held["served_seconds"],
     )
 
 
-def markdown(results: Sequence[Result], kind: Kind, where: dict[str, Any]) -> str:
-    """The whole report."""
-    headings = ["server", "connections", "KiB each", "before, MiB", "after, MiB", "all served in s"]
-    lines = [
-        [
-            r.peer,
-            f"{r.connections:,}",
-            f"{r.kib_per_connection:.1f}",
-            f"{r.before_kib / 1024:.1f}",
-            f"{r.after_kib / 1024:.1f}",
-            f"{r.served_seconds:.2f}",
-        ]
-        for r in results
-    ]
-    return (
-        f"{table(headings, lines)}\n\n"
-        f"{kind.label()}, idle after one message of {kind.size} bytes each way.\n\n"
-        f"{describe(where)}\n"
-    )
+def looking_at(kind: Kind) -> Callable[[Bench, Peer], list[dict[str, Any]]]:
+    """See `Survey.measure`."""
+    return lambda bench, peer: [asdict(measure(bench, peer, kind))]
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--connections", type=int, default=10000)
-    parser.add_argument("--size", type=int, help="bytes of the message; 64, 1024 with --deflate")
-    parser.add_argument("--tls", action="store_true", help="TLS 1.3")
-    parser.add_argument("--deflate", action="store_true", help="permessage-deflate")
-    parser.add_argument(
-        "--server", "--servers", dest="servers", nargs="+", metavar="NAME", help=", ".join(PEERS)
-    )
-    parser.add_argument("--output", type=Path, default=RESULTS / "memory.json")
-    options = parser.parse_args(arguments)
-    if options.size is None:
-        options.size = 1024 if options.deflate else 64
-    if options.connections < 1:
-        parser.error("--connections must be at least 1")
-    return options
+def table_of(kind: Kind) -> Callable[[Sequence[dict[str, Any]]], str]:
+    """See `Survey.markdown`."""
+    headings = ["peer", "connections", "KiB each", "before, MiB", "after, MiB", "all served in s"]
+
+    def markdown(found: Sequence[dict[str, Any]]) -> str:
+        lines = [Result(**each).line() for each in found]
+        title = f"### Memory: {kind.label}, idle after one message of {kind.size} bytes each way"
+        return f"{title}\n\n{table(headings, lines)}\n"
+
+    return markdown
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the measurement; returns the exit code."""
-    options = parse(arguments)
-    raise_descriptor_limit()
-    try:
-        peers = choose_peers(options.servers)
-        if options.deflate:
-            peers = [peer for peer in peers if peer.name in COMPRESSING]
-    except BenchError as error:
-        say(f"error: {error}")
-        return 1
-    kind = Kind(options.size, options.tls, options.deflate)
-    where = environment()
-    cores = choose_cores()
-    results: list[Result] = []
-    failures: list[str] = []
-    for peer in peers:
-        say(f"{peer.name}: opening {options.connections} connections")
-        try:
-            results.append(measure(cores, peer, options.connections, kind))
-        except BenchError as error:
-            failures.append(f"{peer.name}: {error}")
-            say(f"failed: {failures[-1]}")
-
-    print(markdown(results, kind, where))
-    report = {
-        "environment": where,
-        "kind": asdict(kind),
-        "results": [asdict(r) for r in results],
-        "failures": failures,
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
-    return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+KINDS = (
+    Kind("memory", "plain TCP"),
+    Kind("memory-tls", "TLS 1.3", tls=True),
+    Kind(
+        "memory-deflate",
+        "plain TCP with permessage-deflate",
+        peers=COMPRESSING,
+        size=1024,
+        deflate=True,
+    ),
+)
+SURVEYS = [Survey(kind.name, kind.peers, looking_at(kind), table_of(kind)) for kind in KINDS]

@@ -164,15 +164,21 @@ def markdown_table(name: str, summaries: Sequence[Summary]) -> str:
     return f"### {name}\n\n{table(headings, [line(s, against) for s in summaries])}\n"
 
 
-def markdown(summaries: Sequence[Summary], plan: Plan) -> str:
+def _listed(plans: Sequence[Plan]) -> str:
+    """How much was measured, in words."""
+    return "; ".join(
+        dict.fromkeys(f"{p.rounds} rounds of {p.seconds:g} s, {p.opcode} messages" for p in plans)
+    )
+
+
+def markdown(summaries: Sequence[Summary], plans: Sequence[Plan]) -> str:
     """All tables, and what is to be said below them."""
     names = dict.fromkeys(s.row.table for s in summaries)
     tables = [markdown_table(n, [s for s in summaries if s.row.table == n]) for n in names]
     notes = [note for mark, note in NOTES.items() if any(mark == s.mark() for s in summaries)]
     tables.append(
-        f"{plan.rounds} rounds of {plan.seconds:g} s, {plan.opcode} messages. Ratios are medians "
-        f"of the ratios in one round; above 1 is better than what it is compared with. "
-        f"{' '.join(notes)}\n"
+        f"{_listed(plans)}. Ratios are medians of the ratios in one round; above 1 is better "
+        f"than what it is compared with. {' '.join(notes)}\n"
     )
     return "\n".join(tables)
 
@@ -190,3 +196,40 @@ def growth(samples: Sequence[Sample], rows: Sequence[Row], peers: Sequence[str])
     headings = ["peer", "time", *(row.label for row in rows)]
     title = f"### {rows[0].table}: time for each, relative to {rows[0].label}"
     return f"{title}\n\n{table(headings, lines)}\n"
+
+
+# EV::Websockets as a ratio to the yardstick, measured elsewhere on one machine with both; in the
+# round trip both ends are in one loop, and the ratio is that of its times.
+ELSEWHERE = {
+    "64B-1": ("80,000 and 115,000 echoes/s", 80 / 115),
+    "64B-32": ("128,000 and 165,000 echoes/s", 128 / 165),
+    "1M": ("470 and 2,250 MB/s", 470 / 2250),
+    "roundtrip": ("20 and 14.8 µs", 14.8 / 20),
+}
+
+
+def _ours(peer: str) -> bool:
+    return peer in PEERS and PEERS[peer].ours
+
+
+def derived(summaries: Sequence[Summary]) -> str:
+    """uvws next to EV::Websockets, by way of the yardstick; empty if there is nothing to derive."""
+    lines = []
+    for summary in summaries:
+        found = summary.vs.get(YARDSTICK)
+        if summary.row.name in ELSEWHERE and _ours(summary.peer) and found is not None:
+            figures, other = ELSEWHERE[summary.row.name]
+            own = found["median"]
+            lines.append(
+                [summary.row.label, summary.peer, figures, f"{other:.2f}"]
+                + [f"{own:.2f}", f"{own / other:.1f}"]
+            )
+    if not lines:
+        return ""
+    headings = ["load", "peer", f"EV::Websockets and {YARDSTICK}, elsewhere", "their ratio"]
+    headings += [f"vs {YARDSTICK}, here", "vs EV::Websockets, derived"]
+    return (
+        f"### EV::Websockets, by way of {YARDSTICK}\n\n{table(headings, lines)}\n\n"
+        f"EV::Websockets was not run here: the last column is the ratio to {YARDSTICK} here, divided "
+        f"by the ratio of EV::Websockets to {YARDSTICK} on another machine.\n"
+    )

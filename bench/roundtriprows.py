@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import Peer, result_of, started
+from harness import WITH_CLIENTS, Peer, result_of, started
 from measuring import PATIENCE_SECONDS, Bench, Measured, Row
 from programs import build
 
@@ -38,6 +38,12 @@ def roundtrip(*, tls: bool) -> Callable[[Bench, Peer], Measured]:
 TABLE = "Round trip, both ends in one loop"
 LABEL = "64 B, one connection"
 ROWS = [
-    Row("roundtrip", TABLE, LABEL, "round trips", roundtrip(tls=False), floor=FLOOR),
-    Row("tls-roundtrip", TABLE, f"{LABEL}, TLS 1.3", "round trips", roundtrip(tls=True)),
+    Row(
+        *("roundtrip", TABLE, LABEL, "round trips", roundtrip(tls=False), WITH_CLIENTS),
+        floor=FLOOR,
+    ),
+    Row(
+        *("tls-roundtrip", TABLE, f"{LABEL}, TLS 1.3", "round trips", roundtrip(tls=True)),
+        peers=WITH_CLIENTS,
+    ),
 ]
