@@ -156,12 +156,13 @@ class Server:
         raise BenchError("the server is gone")
 
 
-def read_port(process: subprocess.Popen[str], name: str) -> int:
+def read_port(process: subprocess.Popen[str], name: str, patience: float = START_SECONDS) -> int:
     """Wait for a server's `PORT n` line.
 
     Args:
         process: The server, its stdout a pipe.
         name: What to call it in errors.
+        patience: For how many seconds.
 
     Returns:
         The port.
@@ -170,7 +171,7 @@ def read_port(process: subprocess.Popen[str], name: str) -> int:
         BenchError: If the line does not come.
     """
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+    ready, _, _ = select.select([process.stdout], [], [], patience)
     line = process.stdout.readline() if ready else ""
     words = line.split()
     if len(words) != 2 or words[0] != "PORT":
@@ -285,7 +286,7 @@ def uvws_build() -> str:
     commit, changed = (*said, "", "")[:2]
     found = importlib.util.find_spec("uvws")
     origin = found.origin if found is not None else None
-    installed = "a wheel" if origin is not None and "site-packages" in origin else "an editable build"
+    installed = "a wheel" if "site-packages" in (origin or "") else "an editable build"
     return f"{commit or 'unknown'}{' with changes' if changed else ''}, from {installed}"
 
 
@@ -317,8 +318,8 @@ def describe(where: dict[str, Any]) -> str:
     )
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; every column but the first two is set to the right."""
-    rule = ["---" if i < 2 else "---:" for i in range(len(headings))]
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
+    """A Markdown table; every column but the first two, or so many, is set to the right."""
+    rule = ["---" if i < left else "---:" for i in range(len(headings))]
     lines = [headings, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

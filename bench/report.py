@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness import PEERS, YARDSTICK, median, table
 from measuring import Measured, Plan, Row, Sample
@@ -89,9 +88,9 @@ class Summary:
             return LIMITED
         return DISTURBED if busy < SATURATED else ""
 
-    def as_json(self) -> dict[str, Any]:
-        """For the report."""
-        return {"row": self.row.name, "peer": self.peer, **self.measured, "vs": self.vs}
+    def disturbed(self) -> bool:
+        """Whether neither process was busy, though one should have been."""
+        return self.mark() == DISTURBED
 
 
 def summarise(samples: Sequence[Sample], row: Row, peer: str) -> Summary | None:
@@ -221,8 +220,10 @@ def derived(summaries: Sequence[Summary]) -> str:
             figures, other = ELSEWHERE[summary.row.name]
             own = found["median"]
             lines.append(
-                [summary.row.label, summary.peer, figures, f"{other:.2f}"]
-                + [f"{own:.2f}", f"{own / other:.1f}"]
+                [
+                    *(summary.row.label, summary.peer, figures),
+                    *(f"{other:.2f}", f"{own:.2f}", f"{own / other:.1f}"),
+                ]
             )
     if not lines:
         return ""
@@ -230,6 +231,6 @@ def derived(summaries: Sequence[Summary]) -> str:
     headings += [f"vs {YARDSTICK}, here", "vs EV::Websockets, derived"]
     return (
         f"### EV::Websockets, by way of {YARDSTICK}\n\n{table(headings, lines)}\n\n"
-        f"EV::Websockets was not run here: the last column is the ratio to {YARDSTICK} here, divided "
-        f"by the ratio of EV::Websockets to {YARDSTICK} on another machine.\n"
+        f"EV::Websockets was not run here: the last column is the ratio to {YARDSTICK} here, "
+        f"divided by the ratio of EV::Websockets to {YARDSTICK} on another machine.\n"
     )

@@ -89,11 +89,11 @@ class Results:
     def begin_survey(self, name: str, environment: dict[str, Any], *, resume: bool) -> None:
         """Forget what is known of a survey; see `begin_row`."""
         old = self._surveys.get(name)
-        if old is not None and resume:
-            if _comparable(old["environment"]) == _comparable(environment):
-                old["failures"] = []
-                return
-        self._surveys[name] = {"environment": environment, "results": [], "failures": []}
+        same = old is not None and _comparable(old["environment"]) == _comparable(environment)
+        if old is not None and resume and same:
+            old["failures"] = []
+        else:
+            self._surveys[name] = {"environment": environment, "results": [], "failures": []}
 
     def add_survey(self, name: str, found: Iterable[dict[str, Any]]) -> None:
         """Take in what one peer's part of a survey found."""
