@@ -100,7 +100,7 @@ def for_readme(results: Results) -> str:
         "Echo server on one core, a load generator in C on the other; medians of interleaved\n"
         f"rounds, and the ratio to {YARDSTICK} in the same round. First 50 connections with\n"
         f"64-byte text messages:\n\n{small}\n\n"
-        "Large binary messages, for which the CPU time of the server counts, as the load\n"
+        "Large binary messages, by the CPU time of the server, as from 1 MiB on the load\n"
         f"generator is the limit:\n\n{large}\n\n{_memory_line(results)}\n\n"
         f"![{PLOTS['ratios']}](docs/images/ratios.png)\n\n{_where(results)}"
     )
