@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +16,21 @@ BENCH = Path(__file__).parent.parent / "bench"
 pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="a source package has no benchmarks")
 
 
+def environment() -> dict[str, str]:
+    found = dict(os.environ)
+    if "ASAN_OPTIONS" in found:
+        # Servers are killed here. Leaks are looked for in the process of the tests.
+        found["ASAN_OPTIONS"] += ":detect_leaks=0"
+    return found
+
+
 def bench(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, BENCH / program, *arguments],
         capture_output=True,
         text=True,
         timeout=time_limit(50),
+        env=environment(),
         check=False,
     )
 
@@ -28,7 +38,13 @@ def bench(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def in_bench(code: str) -> str:
     """What a few lines of Python print that import the benchmarks' modules."""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=BENCH,
+        capture_output=True,
+        text=True,
+        timeout=time_limit(50),
+        env=environment(),
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
