@@ -26,7 +26,7 @@ from typing import Any
 
 import progress
 from harness import BENCH, PEERS, BenchError, environment, read_port, say, table
-from lockstep import PING, PONG, Lockstep
+from lockstep import PONG, Lockstep
 from programs import Certificate, make_certificate
 
 KEPT = BENCH / "instructions.json"
@@ -91,8 +91,7 @@ def receive(size: int, at_once: int) -> Callable[[socket.socket, int], None]:
         stream, _ = listener.accept()
         peer = Lockstep.accepted(stream)
         for _ in range(0, count, at_once):
-            peer.send(TEXT, [text_of(size)] * at_once)
-            peer.send(PING, [b"?"])
+            peer.send(TEXT, [text_of(size)] * at_once, ping=b"?")
             peer.expect(PONG, [b"?"])
         peer.close()
 

@@ -69,9 +69,12 @@ class Lockstep:
         )
         return made
 
-    def send(self, opcode: int, messages: Sequence[bytes]) -> None:
-        """Send messages, all at once."""
-        self._stream.sendall(b"".join(self._framed(opcode, each) for each in messages))
+    def send(self, opcode: int, messages: Sequence[bytes], *, ping: bytes | None = None) -> None:
+        """Send messages, and a Ping behind them, all at once."""
+        frames = [self._framed(opcode, each) for each in messages]
+        if ping is not None:
+            frames.append(self._framed(PING, ping))
+        self._stream.sendall(b"".join(frames))
 
     def expect(self, opcode: int, messages: Sequence[bytes]) -> None:
         """Wait for messages, which must be these."""
