@@ -10,6 +10,9 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 VENV ?= .venv
+# Where Autobahn's wstest finds Python 2.7; looked for if it is not given.
+PYTHON2 ?=
+export PYTHON2
 # Further arguments for pytest: make test ARGS="-k handshake"
 ARGS ?=
 # Test processes, more than there are processors: most tests wait for a peer. The suites under
