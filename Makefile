@@ -19,7 +19,7 @@ ARGS ?=
 # instruments run in one, whose end is then looked at as well.
 JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 TIMEOUT ?= 60
-CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] bench/c/*.[ch] src/uvws/*.h)
+CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/faults/*.c bench/c/*.[ch] src/uvws/*.h)
 
 BIN := $(VENV)/bin
 LOG := build/setup-$(VENV).log
@@ -29,7 +29,7 @@ SANITIZE_SCALE := 5
 MEMCHECK_SCALE := 30
 
 .PHONY: help setup demo test autobahn lint format sanitize sanitize-tests memcheck wheel clean FORCE
-.PHONY: bench bench-publish bench-setup instructions profile
+.PHONY: bench bench-publish bench-setup instructions profile faults faults-run
 
 help:
 	@echo "make demo           set up, then show an echo server and its clients at work"
@@ -39,6 +39,7 @@ help:
 	@echo "make format         put the sources into the form that lint wants"
 	@echo "make sanitize       the whole suite under the address and undefined-behaviour sanitizers"
 	@echo "make memcheck       a chosen part of it under valgrind"
+	@echo "make faults         have each allocation fail in turn, under the sanitizers"
 	@echo "make bench          measure uvws against its peers (ARGS=--quick: in two minutes)"
 	@echo "make bench-publish  put the last results into README.md and docs/performance.md"
 	@echo "make instructions   count instructions per message (ARGS=--check: against those kept)"
@@ -190,6 +191,16 @@ memcheck: setup
 	     $(BIN)/python -m pytest -m memcheck -p no:faulthandler -n 0 \
 	     --timeout $$(( $(TIMEOUT) * $(MEMCHECK_SCALE) )) $(ARGS)
 
+# The sanitizers look at what happens; what is lost the program counts by itself, but for what other
+# libraries have. ARGS="--scenarios tls --lasting", for example, chooses what is run.
+faults:
+	@UVWS_FAULTS=1 $(MAKE) VENV=.venv-faults faults-run
+
+faults-run: setup
+	@ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:handle_sigill=1:allocator_may_return_null=1" \
+	 PYTHONMALLOC=malloc LD_PRELOAD="$$(cc -print-file-name=libasan.so)" \
+	 $(BIN)/python tests/run_faults.py $(ARGS)
+
 # --- Leaving ------------------------------------------------------------------------------------
 
 wheel: $(VENV)/.made
@@ -198,5 +209,5 @@ wheel: $(VENV)/.made
 	@ls dist/*.whl
 
 clean:
-	rm -rf .venv .venv-bench .venv-sanitize build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-faults .venv-sanitize build dist .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
