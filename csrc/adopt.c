@@ -140,7 +140,9 @@ void uvws_adopt_failed(uvws_connection *connection)
     static const char late[] = "the request took longer than handshake_timeout";
     int status = connection->close_code;
     const char *reason = status ? refused : connection->timed_out ? late : ended;
+    int failure = connection->out_of_memory ? UVWS_FAILURE_MEMORY : UVWS_FAILURE_HANDSHAKE;
     connection->wsi = NULL;
-    uvws_event_with_payload(connection->context, UVWS_EVENT_CONNECT_FAILED, connection->slot,
-                            reason, strlen(reason), UVWS_FAILURE_HANDSHAKE | (int64_t)status << 8);
+    uvws_event_promised_with_payload(connection->context, UVWS_EVENT_CONNECT_FAILED,
+                                     connection->slot, reason, strlen(reason),
+                                     failure | (int64_t)status << 8, UVWS_FAILURE_MEMORY);
 }

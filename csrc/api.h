@@ -80,7 +80,8 @@ typedef struct uvws_listener uvws_listener;
 /* The same, with the reply code of RFC 1928 section 6 for a status. */
 #define UVWS_FAILURE_SOCKS 6
 /* This address took too long; another may not. */
-#define UVWS_FAILURE_SLOW 7
+#define UVWS_FAILURE_SLOW   7
+#define UVWS_FAILURE_MEMORY 8
 
 /* Kinds of proxy. */
 #define UVWS_TUNNEL_HTTP  1
@@ -106,7 +107,7 @@ void uvws_set_log_level(int debug);
  * `uv_library` the path of the shared object whose libuv made it, or both are NULL: then Python
  * drives the context through uvws_descriptor_ready(), uvws_timer_due() and uvws_flush().
  * `keep_alive` says whether listeners and connections keep uv_run() from returning. NULL on
- * failure, with the reason in `error`.
+ * failure, with the reason in `error`, and in errno where the system refused something, else 0.
  */
 uvws_context *uvws_context_new(void *handle, void *uv_loop, const char *uv_library, int keep_alive,
                                char *error, size_t error_size);
@@ -163,7 +164,7 @@ typedef struct {
     size_t max_connections; /* 0: no limit */
 } uvws_listen_options;
 
-/* Takes over `fd`, a listening socket, on success only. */
+/* Takes over `fd`, a listening socket, on success only. `error` is empty when memory ran out. */
 uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
                                  const uvws_listen_options *options, char *error,
                                  size_t error_size);
@@ -261,7 +262,7 @@ void uvws_end_seen(uvws_connection *connection);
 int uvws_state(const uvws_connection *connection);
 int64_t uvws_send_queue_size(const uvws_connection *connection);
 int uvws_pause(uvws_connection *connection);
-/* The event RESUMED comes before whatever is read from now on. */
+/* The event RESUMED comes before whatever is read from now on; without memory it does not come. */
 int uvws_resume(uvws_connection *connection);
 /* Writes the peer's address as text, NUL at the end; returns its length, 0 where there is none. */
 int uvws_peer_address(const uvws_connection *connection, char *out, size_t size);

@@ -82,7 +82,7 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
     if (!client || (!client->attempting && !client->timed_out))
         return;
     bool timed_out = client->timed_out;
-    int failure = client->failure;
+    int failure = connection->out_of_memory ? UVWS_FAILURE_MEMORY : client->failure;
     if (timed_out)
         failure = client->is_total ? UVWS_FAILURE_TIMEOUT : UVWS_FAILURE_SLOW;
     struct buffer explained = {0};
@@ -102,8 +102,10 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
     client->timed_out = false;
     client->fd = -1;
     connection->wsi = NULL;
-    uvws_event_with_payload(connection->context, UVWS_EVENT_CONNECT_FAILED, connection->slot,
-                            reason, size, failure | (int64_t)status << 8);
+    connection->out_of_memory = false;
+    uvws_event_promised_with_payload(connection->context, UVWS_EVENT_CONNECT_FAILED,
+                                     connection->slot, reason, size, failure | (int64_t)status << 8,
+                                     UVWS_FAILURE_MEMORY);
     uvws_buffer_free(&explained);
 }
 

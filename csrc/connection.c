@@ -33,8 +33,8 @@ static bool add_slab(uvws_context *context)
 
 uvws_connection *uvws_connection_new(uvws_context *context, const uvws_limits *limits)
 {
-    if (!context->free_connections && !add_slab(context))
-        return NULL;
+    if ((!context->free_connections && !add_slab(context)) || !uvws_events_promise(context))
+        return NULL; /* the event that it has ended must not fail */
     uvws_connection *connection = context->free_connections;
     context->free_connections = connection->next;
     uint32_t slot = connection->slot;
@@ -74,6 +74,7 @@ void uvws_connection_free(uvws_connection *connection)
     uvws_deflate_free(connection);
     if (connection->listener)
         uvws_listener_left(connection);
+    uvws_events_take_back(context);
     connection->in_use = false;
     connection->state = UVWS_CLOSED;
     connection->next = context->free_connections;
@@ -121,7 +122,8 @@ void uvws_connection_release(uvws_connection *connection)
     uvws_connection_free(connection);
 }
 
-void uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers)
+/* False where there is no memory to tell Python: then it is as if the handshake had failed. */
+bool uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers)
 {
     uvws_context *context = connection->context;
     bool told;
@@ -142,6 +144,11 @@ void uvws_connection_set_open(uvws_connection *connection, const struct buffer *
             uvws_event_with_payload(context, UVWS_EVENT_ACCEPTED, connection->slot, headers->data,
                                     headers->size, (int64_t)connection->listener->slot);
     connection->announced = told;
+    if (!told) {
+        connection->out_of_memory = true;
+        connection->state = UVWS_CONNECTING;
+    }
+    return told;
 }
 
 /* It is closing, and not because the user said so. */
@@ -222,8 +229,9 @@ void uvws_connection_ended(uvws_connection *connection)
         connection->close_reason_size = 0;
     uvws_tx_clear(connection);
     uvws_message_clear(connection);
-    uvws_event_with_payload(context, UVWS_EVENT_CLOSED, connection->slot, connection->close_reason,
-                            connection->close_reason_size, code);
+    uvws_event_promised_with_payload(context, UVWS_EVENT_CLOSED, connection->slot,
+                                     connection->close_reason, connection->close_reason_size, code,
+                                     code);
 }
 
 static void apply_reading(uvws_connection *connection)
@@ -326,7 +334,7 @@ int uvws_resume(uvws_connection *connection)
     int result = uvws_context_check_thread(connection->context);
     if (result)
         return result;
-    uvws_event(connection->context, UVWS_EVENT_RESUMED, connection->slot, 0, 0, 0);
+    bool told = uvws_event(connection->context, UVWS_EVENT_RESUMED, connection->slot, 0, 0, 0);
     set_paused(connection, false);
-    return UVWS_OK;
+    return told ? UVWS_OK : UVWS_NO_MEMORY;
 }

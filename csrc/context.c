@@ -1,7 +1,9 @@
 /* Making a context, and freeing it once both Python and the loop have let go of it. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -113,6 +115,20 @@ static struct lws_context *create_lws(uvws_context *context,
     return lws;
 }
 
+/* 0, or what the system says when it is asked for the two descriptors that lws needs: lws does not
+ * tell why it failed. */
+static int missing_descriptors(void)
+{
+    int first = eventfd(0, EFD_CLOEXEC);
+    int second = first < 0 ? -1 : eventfd(0, EFD_CLOEXEC);
+    int missing = second < 0 ? errno : 0;
+    if (first >= 0)
+        close(first);
+    if (second >= 0)
+        close(second);
+    return missing;
+}
+
 static bool open_lws(uvws_context *context, char *error, size_t error_size)
 {
     struct lws_context_creation_info info;
@@ -121,7 +137,7 @@ static bool open_lws(uvws_context *context, char *error, size_t error_size)
     info.foreign_loops = loops;
     /* Never LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT: see tls.c. */
     context->lws = create_lws(context, &info);
-    if (!context->lws) {
+    if (!context->lws || context->unwatched) {
         snprintf(error, error_size, "libwebsockets could not make a context");
         return false;
     }
@@ -143,7 +159,9 @@ uvws_context *uvws_context_new(void *handle, void *uv_loop, const char *uv_libra
                                char *error, size_t error_size)
 {
     uvws_context *context = calloc(1, sizeof(*context));
+    int refused;
     if (!context) {
+        errno = 0;
         snprintf(error, error_size, "out of memory");
         return NULL;
     }
@@ -162,13 +180,15 @@ uvws_context *uvws_context_new(void *handle, void *uv_loop, const char *uv_libra
         return context;
     }
 fail:
-    context->handle = NULL; /* nobody is told; the struct goes with the last handle */
     context->closed = true;
+    refused = context->loop.refusal ? context->loop.refusal : missing_descriptors();
     if (context->lws)
         lws_context_destroy(context->lws);
     if (context->loop.ops)
         context->loop.ops->close(context);
+    context->handle = NULL; /* nobody is told; the struct goes with the last handle */
     uvws_context_unref(context);
+    errno = refused;
     return NULL;
 }
 

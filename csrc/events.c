@@ -6,6 +6,10 @@
  * anything from any callback, since lws is never on the stack below it.
  *
  * There are two queues: while Python reads one, new events go to the other.
+ *
+ * Some events must not be lost for want of memory: that a connection ended, or that a payload is no
+ * longer needed. Room for one is promised when the connection is made or the payload taken, where
+ * the answer can still be no, and both queues keep as much free as is promised.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,33 +22,90 @@
 #define ARENA_KEEP   (1024 * 1024)
 #define RECORDS_KEEP 65536
 
-static int64_t *event_record(struct event_queue *queue)
+static bool queue_resize(struct event_queue *queue, size_t capacity)
 {
-    if (queue->count == queue->capacity) {
-        size_t capacity = queue->capacity ? queue->capacity * 2 : 64;
-        int64_t *records =
-            realloc(queue->records, capacity * UVWS_EVENT_WORDS * sizeof(queue->records[0]));
-        if (!records)
-            return NULL;
-        queue->records = records;
-        queue->capacity = capacity;
+    int64_t *records =
+        realloc(queue->records, capacity * UVWS_EVENT_WORDS * sizeof(queue->records[0]));
+    if (!records)
+        return false;
+    queue->records = records;
+    queue->capacity = capacity;
+    return true;
+}
+
+static bool queue_reserve(struct event_queue *queue, size_t capacity)
+{
+    if (capacity <= queue->capacity)
+        return true;
+    size_t doubled = queue->capacity ? queue->capacity * 2 : 64;
+    return queue_resize(queue, capacity > doubled ? capacity : doubled);
+}
+
+bool uvws_events_promise(uvws_context *context)
+{
+    for (int n = 0; n < 2; n++) {
+        struct event_queue *queue = &context->queues[n];
+        if (!queue_reserve(queue, queue->count + context->promised + 1))
+            return false;
     }
-    return queue->records + queue->count * UVWS_EVENT_WORDS;
+    context->promised++;
+    return true;
+}
+
+void uvws_events_take_back(uvws_context *context)
+{
+    context->promised--;
+}
+
+static void put(uvws_context *context, int kind, uint32_t slot, int64_t first, int64_t second,
+                int64_t third)
+{
+    struct event_queue *queue = context->queue;
+    int64_t *record = queue->records + queue->count * UVWS_EVENT_WORDS;
+    record[0] = kind | ((int64_t)slot << 8);
+    record[1] = first;
+    record[2] = second;
+    record[3] = third;
+    queue->count++;
+    uvws_wake(context);
 }
 
 bool uvws_event(uvws_context *context, int kind, uint32_t slot, int64_t first, int64_t second,
                 int64_t third)
 {
-    int64_t *record = event_record(context->queue);
-    if (!record)
+    struct event_queue *queue = context->queue;
+    if (!queue_reserve(queue, queue->count + context->promised + 1))
         return false;
-    record[0] = kind | ((int64_t)slot << 8);
-    record[1] = first;
-    record[2] = second;
-    record[3] = third;
-    context->queue->count++;
-    uvws_wake(context);
+    put(context, kind, slot, first, second, third);
     return true;
+}
+
+/* One that was promised. The promise holds until it is taken back: a connection that fails to
+ * connect and tries again says so each time, but once in each queue at the most. */
+void uvws_event_promised(uvws_context *context, int kind, uint32_t slot, int64_t first,
+                         int64_t third)
+{
+    put(context, kind, slot, first, 0, third);
+}
+
+/* The same with a payload, where there is memory for that; `instead` is its last word if not. */
+void uvws_event_promised_with_payload(uvws_context *context, int kind, uint32_t slot,
+                                      const void *payload, size_t size, int64_t third,
+                                      int64_t instead)
+{
+    struct buffer *arena = &context->queue->arena;
+    size_t offset = arena->size;
+    if (uvws_buffer_append(arena, payload, size))
+        put(context, kind, slot, (int64_t)offset, (int64_t)size, third);
+    else
+        put(context, kind, slot, 0, 0, instead);
+}
+
+/* What uvws_events_promise() promised to the payload with that token. */
+void uvws_event_unpin(uvws_context *context, uint32_t slot, uint64_t token)
+{
+    uvws_event_promised(context, UVWS_EVENT_UNPIN, slot, (int64_t)token, 0);
+    uvws_events_take_back(context);
 }
 
 bool uvws_event_with_payload(uvws_context *context, int kind, uint32_t slot, const void *payload,
@@ -70,17 +131,14 @@ bool uvws_events_are_many(const uvws_context *context)
     return context->queue->arena.size >= ARENA_FULL;
 }
 
-static void queue_reset(struct event_queue *queue)
+static void queue_reset(struct event_queue *queue, size_t promised)
 {
     queue->count = 0;
     queue->arena.size = 0;
     if (queue->arena.capacity > ARENA_KEEP)
         uvws_buffer_free(&queue->arena);
-    if (queue->capacity > RECORDS_KEEP) {
-        free(queue->records);
-        queue->records = NULL;
-        queue->capacity = 0;
-    }
+    if (queue->capacity > RECORDS_KEEP && promised < RECORDS_KEEP)
+        queue_resize(queue, RECORDS_KEEP); /* where that fails it stays as it is */
 }
 
 void uvws_events_deliver(uvws_context *context)
@@ -100,7 +158,7 @@ void uvws_events_deliver(uvws_context *context)
                        queue->arena.size);
     context->busy--;
     context->dispatching = false;
-    queue_reset(queue);
+    queue_reset(queue, context->promised);
 }
 
 /* Messages that nobody will ask for any more still own their memory. */

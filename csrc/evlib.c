@@ -130,6 +130,7 @@ static int translate(unsigned int flags)
 static void op_io(struct lws *wsi, unsigned int flags)
 {
     uvws_context *context = context_of(wsi);
+    uvws_connection *connection;
     int events = translate(flags);
     uvws_adopt_claim(context, wsi);
     if (flags & LWS_EV_STOP) {
@@ -160,6 +161,11 @@ static void op_io(struct lws *wsi, unsigned int flags)
         return;
 fail:
     /* lws takes no answer here; a connection that cannot be watched would hang for ever. */
+    connection = lws_get_opaque_user_data(wsi);
+    if (connection)
+        connection->out_of_memory = true;
+    else
+        context->unwatched = true;
     lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 }
 

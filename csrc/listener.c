@@ -111,17 +111,16 @@ static void secure_vhost_free(uvws_context *context, struct secure_vhost *secure
     free(secure);
 }
 
-/* NULL on failure, with the reason in `error`. */
+/* NULL on failure, with the reason in `error`: none is for want of memory. */
 static struct secure_vhost *secure_vhost_new(uvws_listener *listener, const uvws_tls_pem *tls,
                                              char *error)
 {
     struct lws_context_creation_info info;
     char name[32];
     struct secure_vhost *secure = calloc(1, sizeof(*secure));
-    if (!secure) {
-        snprintf(error, UVWS_ERROR_SIZE, "out of memory");
+    error[0] = 0;
+    if (!secure)
         return NULL;
-    }
     uvws_vhost_info(listener->context, &info);
     snprintf(name, sizeof(name), "\1tls-%u-%u", listener->slot, listener->reloads);
     info.vhost_name = name;
@@ -131,7 +130,6 @@ static struct secure_vhost *secure_vhost_new(uvws_listener *listener, const uvws
     info.user = listener;
     listener->pem = tls;
     listener->error = error;
-    error[0] = 0;
     secure->vhost = lws_create_vhost(listener->context->lws, &info);
     listener->pem = NULL;
     listener->error = NULL;
@@ -158,9 +156,12 @@ static bool make_vhost(uvws_listener *listener, const uvws_tls_pem *tls, char *e
 uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
                                  const uvws_listen_options *options, char *error, size_t error_size)
 {
-    uvws_listener *listener = error_size < UVWS_ERROR_SIZE ? NULL : calloc(1, sizeof(*listener));
+    error[0] = 0;
+    if (error_size < UVWS_ERROR_SIZE || !uvws_events_promise(context))
+        return NULL;
+    uvws_listener *listener = calloc(1, sizeof(*listener));
     if (!listener) {
-        snprintf(error, error_size, "out of memory");
+        uvws_events_take_back(context);
         return NULL;
     }
     listener->context = context;
@@ -174,10 +175,8 @@ uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
     if (!make_vhost(listener, options->tls, error))
         goto fail;
     uvws_watch *watch = uvws_watch_open(context, fd);
-    if (!watch) {
-        snprintf(error, error_size, "the loop cannot watch the socket");
+    if (!watch)
         goto fail;
-    }
     watch->listener = listener;
     watch->wanted = UVWS_READABLE;
     if (!uvws_watch_apply(context, watch)) {
@@ -192,6 +191,7 @@ uvws_listener *uvws_listener_new(uvws_context *context, int fd, uint32_t slot,
     return listener;
 fail:
     secure_vhost_free(context, listener->secure);
+    uvws_events_take_back(context);
     free(listener);
     return NULL;
 }
@@ -242,7 +242,7 @@ static void forget(uvws_listener *listener)
 {
     uvws_context *context = listener->context;
     if (!context->closed)
-        uvws_event(context, UVWS_EVENT_LISTENER_GONE, 0, listener->slot, 0, 0);
+        uvws_event_promised(context, UVWS_EVENT_LISTENER_GONE, 0, listener->slot, 0);
     uvws_listener_free(listener);
 }
 
@@ -312,5 +312,6 @@ void uvws_listener_free(uvws_listener *listener)
     stop_accepting(listener);
     free_retired(listener, true);
     secure_vhost_free(context, listener->secure);
+    uvws_events_take_back(context);
     free(listener);
 }

@@ -48,7 +48,8 @@ struct uvws_loop {
     int64_t timer_due; /* on lws's clock, in milliseconds; 0 when the timer is not set */
     bool awake;
     bool alive;
-    bool dead; /* the loop was closed under us: its functions are not to be called */
+    int refusal; /* errno: why libuv could not make a handle */
+    bool dead;   /* the loop was closed under us: its functions are not to be called */
     /* libuv only. Handles are owned; freed in their close callbacks. */
     const struct uv_table *uv;
     void *uv_loop;

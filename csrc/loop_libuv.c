@@ -326,6 +326,7 @@ static struct uv_owned_handle *handle_new(uvws_context *context, int type)
 static bool handle_ready(uvws_context *context, struct uv_owned_handle **owned, int result)
 {
     if (result) {
+        context->loop.refusal = -result;
         free(*owned);
         *owned = NULL;
         return false;

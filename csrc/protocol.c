@@ -19,8 +19,9 @@ static int accepted(uvws_connection *connection, struct lws *wsi)
     connection->wsi = wsi;
     uvws_handshake_free(connection);
     if (uvws_headers_collect(wsi, true, &headers)) {
-        uvws_connection_set_open(connection, &headers);
-        result = connection->announced ? 0 : -1;
+        result = uvws_connection_set_open(connection, &headers) ? 0 : -1;
+    } else {
+        connection->out_of_memory = true;
     }
     uvws_buffer_free(&headers);
     return result;
@@ -30,8 +31,10 @@ static int client_answered(uvws_connection *connection, struct lws *wsi)
 {
     uvws_context *context = connection->context;
     struct buffer *head = &connection->client->headers;
-    if (!uvws_headers_collect(wsi, false, head))
+    if (!uvws_headers_collect(wsi, false, head)) {
+        connection->out_of_memory = true;
         return -1;
+    }
     if (lws_hdr_total_length(wsi, WSI_TOKEN_EXTENSIONS) <= 0)
         return 0;
     int refused = uvws_py_negotiate(context->handle, connection->slot, head->data, head->size);
@@ -40,9 +43,10 @@ static int client_answered(uvws_connection *connection, struct lws *wsi)
 
 static int client_established(uvws_connection *connection)
 {
-    uvws_connection_set_open(connection, &connection->client->headers);
+    if (!uvws_connection_set_open(connection, &connection->client->headers))
+        return -1;
     uvws_client_free(connection);
-    return connection->announced ? 0 : -1;
+    return 0;
 }
 
 /* lws is about to speak to the server. That it is not behind the proxy yet may not be, as connect()
@@ -151,9 +155,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_RECEIVE_PONG:
     case LWS_CALLBACK_CLIENT_RECEIVE_PONG:
         connection = lws_get_opaque_user_data(wsi);
-        if (connection)
-            uvws_rx_pong(connection, in, size);
-        return 0;
+        return connection ? uvws_rx_pong(connection, in, size) : 0;
 #ifdef UVWS_BUNDLED_LWS
     case LWS_CALLBACK_HEAD_RECEIVED:
         return head_received(lws_get_opaque_user_data(wsi), wsi);

@@ -28,18 +28,19 @@ static int refuse(uvws_connection *connection, int code, const char *why, size_t
     return -1;
 }
 
-static int refuse_too_big(uvws_connection *connection)
-{
-    static const char why[] = "message too big";
-    uvws_event(connection->context, UVWS_EVENT_MESSAGE_TOO_BIG, connection->slot,
-               (int64_t)connection->limits.max_message_size, 0, 0);
-    return refuse(connection, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, why, sizeof(why) - 1);
-}
-
-static int refuse_no_memory(uvws_connection *connection)
+int uvws_refuse_no_memory(uvws_connection *connection)
 {
     static const char why[] = "out of memory";
     return refuse(connection, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, why, sizeof(why) - 1);
+}
+
+static int refuse_too_big(uvws_connection *connection)
+{
+    static const char why[] = "message too big";
+    if (!uvws_event(connection->context, UVWS_EVENT_MESSAGE_TOO_BIG, connection->slot,
+                    (int64_t)connection->limits.max_message_size, 0, 0))
+        return uvws_refuse_no_memory(connection);
+    return refuse(connection, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, why, sizeof(why) - 1);
 }
 
 static int refuse_invalid_text(uvws_connection *connection)
@@ -111,7 +112,7 @@ static int deliver(uvws_connection *connection)
         uvws_recycle(connection->context, message->data, message->capacity);
         *message = (struct buffer){0};
     }
-    return sent ? 0 : refuse_no_memory(connection);
+    return sent ? 0 : uvws_refuse_no_memory(connection);
 }
 
 static int rx_plain(uvws_connection *connection, const char *data, size_t size, bool whole)
@@ -121,7 +122,8 @@ static int rx_plain(uvws_connection *connection, const char *data, size_t size, 
         return refuse_too_big(connection);
     if (connection->message_is_text && !text_is_valid(connection, data, size, whole))
         return refuse_invalid_text(connection);
-    return uvws_message_add(connection, data, size, remaining) ? 0 : refuse_no_memory(connection);
+    return uvws_message_add(connection, data, size, remaining) ? 0
+                                                               : uvws_refuse_no_memory(connection);
 }
 
 static int rx_compressed(uvws_connection *connection, const char *data, size_t size, bool whole)
@@ -133,7 +135,7 @@ static int rx_compressed(uvws_connection *connection, const char *data, size_t s
     if (result == UVWS_TOO_BIG)
         return refuse_too_big(connection);
     if (result == UVWS_NO_MEMORY)
-        return refuse_no_memory(connection);
+        return uvws_refuse_no_memory(connection);
     if (result)
         return refuse_bad_compression(connection);
     if (connection->message_is_text &&
@@ -156,7 +158,7 @@ static int rx_simple(uvws_connection *connection, const char *data, size_t size)
         return refuse_too_big(connection);
     if (connection->message_is_text && !text_is_valid(connection, data, size, true))
         return refuse_invalid_text(connection);
-    return deliver_small(connection, data, size) ? 0 : refuse_no_memory(connection);
+    return deliver_small(connection, data, size) ? 0 : uvws_refuse_no_memory(connection);
 }
 
 int uvws_rx(uvws_connection *connection, const char *data, size_t size)
@@ -184,12 +186,14 @@ int uvws_rx_ping(uvws_connection *connection, const char *payload, size_t size)
     return 1;
 }
 
-void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size)
+int uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size)
 {
-    if (connection->state == UVWS_CONNECTED &&
-        !uvws_timeouts_is_ours(connection->context, payload, size))
+    if (connection->state != UVWS_CONNECTED ||
+        uvws_timeouts_is_ours(connection->context, payload, size) ||
         uvws_event_with_payload(connection->context, UVWS_EVENT_PONG, connection->slot, payload,
-                                size, 0);
+                                size, 0))
+        return 0;
+    return uvws_refuse_no_memory(connection);
 }
 
 /* What an endpoint may send (RFC 6455 section 7.4, and what is registered since). */

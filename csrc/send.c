@@ -62,9 +62,28 @@ int64_t uvws_send(uvws_connection *connection, int kind, const char *data, size_
     return append_frame(connection, FRAME_FINAL | kind, data, size);
 }
 
-static void unpin(uvws_connection *connection, uint64_t token)
+/* Sends what has no need of the payload afterwards, and lets go of it. */
+static int64_t send_and_unpin(uvws_connection *connection, int first, const char *data, size_t size,
+                              uint64_t token)
 {
-    uvws_event(connection->context, UVWS_EVENT_UNPIN, connection->slot, (int64_t)token, 0, 0);
+    uvws_context *context = connection->context;
+    if (!uvws_events_promise(context))
+        return UVWS_NO_MEMORY;
+    int64_t result = first & FRAME_RSV1 ? append_compressed(connection, first, data, size)
+                                        : append_frame(connection, first, data, size);
+    if (result < 0)
+        uvws_events_take_back(context);
+    else
+        uvws_event_unpin(context, connection->slot, token);
+    return result;
+}
+
+static int64_t drop_and_unpin(uvws_connection *connection, uint64_t token)
+{
+    if (!uvws_events_promise(connection->context))
+        return UVWS_NO_MEMORY;
+    uvws_event_unpin(connection->context, connection->slot, token);
+    return DROPPED;
 }
 
 #ifdef UVWS_BUNDLED_LWS
@@ -81,10 +100,7 @@ static int64_t send_pinned(uvws_connection *connection, int kind, const char *da
 static int64_t send_pinned(uvws_connection *connection, int kind, const char *data, size_t size,
                            uint64_t token)
 {
-    int64_t result = append_frame(connection, FRAME_FINAL | kind, data, size);
-    if (result >= 0)
-        unpin(connection, token);
-    return result;
+    return send_and_unpin(connection, FRAME_FINAL | kind, data, size, token);
 }
 #endif
 
@@ -93,17 +109,14 @@ int64_t uvws_send_pinned(uvws_connection *connection, int kind, const char *data
 {
     int open = check_room(connection);
     if (open == DROPPED)
-        unpin(connection, token);
+        return drop_and_unpin(connection, token);
     if (open != OPEN)
         return open;
     if (connection->fragment_kind)
         return UVWS_IN_FRAGMENTS;
     if (!uvws_deflate_wanted(connection, size))
         return send_pinned(connection, kind, data, size, token);
-    int64_t result = append_compressed(connection, FRAME_FINAL | FRAME_RSV1 | kind, data, size);
-    if (result >= 0)
-        unpin(connection, token);
-    return result;
+    return send_and_unpin(connection, FRAME_FINAL | FRAME_RSV1 | kind, data, size, token);
 }
 
 /* A text may be cut inside a character, but what comes together has to be UTF-8. */

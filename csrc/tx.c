@@ -110,12 +110,6 @@ static struct tx_chunk *chunk_with_room(uvws_connection *connection, size_t size
     return chunk;
 }
 
-static void unpin(uvws_connection *connection, const struct tx_chunk *chunk)
-{
-    uvws_event(connection->context, UVWS_EVENT_UNPIN, connection->slot, (int64_t)chunk->token, 0,
-               0);
-}
-
 static void drop_head(uvws_connection *connection)
 {
     struct tx_chunk *chunk = connection->tx_head;
@@ -125,7 +119,7 @@ static void drop_head(uvws_connection *connection)
     connection->queued -= chunk->payload;
     connection->framed -= chunk->size + chunk->pinned_size - chunk->written;
     if (chunk->token)
-        unpin(connection, chunk);
+        uvws_event_unpin(connection->context, connection->slot, chunk->token);
     chunk_free(connection->context, chunk);
 }
 
@@ -275,9 +269,13 @@ int64_t uvws_tx_pin(uvws_connection *connection, int kind, const uint8_t *payloa
         if (!context->mask_scratch)
             return UVWS_NO_MEMORY;
     }
-    struct tx_chunk *chunk = large_frame(connection, kind, payload, size, key_or_null);
-    if (!chunk)
+    if (!uvws_events_promise(context))
         return UVWS_NO_MEMORY;
+    struct tx_chunk *chunk = large_frame(connection, kind, payload, size, key_or_null);
+    if (!chunk) {
+        uvws_events_take_back(context);
+        return UVWS_NO_MEMORY;
+    }
     chunk->token = token;
     append_chunk(connection, chunk);
     connection->framed += chunk->size + chunk->pinned_size;
@@ -426,8 +424,9 @@ static int finish(uvws_connection *connection)
         connection->drain_due = false;
         if (connection->clogged)
             uvws_connection_set_clogged(connection, false);
-        if (connection->wants_drain)
-            uvws_event(context, UVWS_EVENT_DRAIN, connection->slot, 0, 0, 0);
+        if (connection->wants_drain &&
+            !uvws_event(context, UVWS_EVENT_DRAIN, connection->slot, 0, 0, 0))
+            return uvws_refuse_no_memory(connection);
     }
     return 0;
 }

@@ -129,10 +129,11 @@ struct uvws_connection {
      * arrive it looks open, and what is sent is dropped, as it would be had it been sent a little
      * earlier: whoever answers each message must not get an error for a Close frame behind it. */
     bool end_unseen;
-    bool refused; /* what the peer sent was: close_code says why */
-    bool paused;  /* by the user */
-    bool clogged; /* not read from until the send queue is empty */
-    bool deaf;    /* for one of these reasons: so lws was told */
+    bool refused;       /* what the peer sent was: close_code says why */
+    bool out_of_memory; /* that is why it does not come about */
+    bool paused;        /* by the user */
+    bool clogged;       /* not read from until the send queue is empty */
+    bool deaf;          /* for one of these reasons: so lws was told */
     bool timed_out;
     bool heard;        /* of the peer, since the last sweep: timeouts.c */
     int64_t pinged_at; /* on the context's clock; 0: no Ping of ours waits for an answer */
@@ -233,6 +234,7 @@ struct uvws_context {
     int serving;      /* depth of calls that make lws work on descriptors and timers */
     bool closed;      /* uvws_context_close() was called */
     bool dispatching; /* Python is working through a batch of events */
+    bool unwatched;   /* a descriptor of lws's own cannot be watched: there is to be no context */
     bool flushing;
     atomic_int references; /* Python's and those of the loop's handles */
 
@@ -264,6 +266,7 @@ struct uvws_context {
 
     struct event_queue queues[2];
     struct event_queue *queue; /* the one being filled */
+    size_t promised;           /* records for which both have room, whatever else comes */
 
     struct buffer spare_message; /* rx.c */
     size_t heap_expects;         /* heap.c */
@@ -301,6 +304,14 @@ bool uvws_event(uvws_context *context, int kind, uint32_t slot, int64_t first, i
                 int64_t third);
 bool uvws_event_with_payload(uvws_context *context, int kind, uint32_t slot, const void *payload,
                              size_t size, int64_t third);
+bool uvws_events_promise(uvws_context *context);
+void uvws_events_take_back(uvws_context *context);
+void uvws_event_promised(uvws_context *context, int kind, uint32_t slot, int64_t first,
+                         int64_t third);
+void uvws_event_promised_with_payload(uvws_context *context, int kind, uint32_t slot,
+                                      const void *payload, size_t size, int64_t third,
+                                      int64_t instead);
+void uvws_event_unpin(uvws_context *context, uint32_t slot, uint64_t token);
 bool uvws_events_pending(const uvws_context *context);
 bool uvws_events_are_many(const uvws_context *context);
 void uvws_events_deliver(uvws_context *context);
@@ -354,8 +365,9 @@ bool uvws_frame_mask_key(uvws_context *context, uint8_t key[4]);
 
 /* rx.c */
 int uvws_rx(uvws_connection *connection, const char *data, size_t size);
+int uvws_refuse_no_memory(uvws_connection *connection);
 int uvws_rx_close(uvws_connection *connection, const uint8_t *payload, size_t size);
-void uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size);
+int uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size);
 int uvws_rx_ping(uvws_connection *connection, const char *payload, size_t size);
 
 /* message.c */
@@ -421,7 +433,7 @@ uvws_connection *uvws_connection_after(uvws_context *context, const uvws_connect
 void uvws_connection_ended(uvws_connection *connection);
 void uvws_connection_closing(uvws_connection *connection);
 void uvws_connection_close(uvws_connection *connection, int code, const char *reason);
-void uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers);
+bool uvws_connection_set_open(uvws_connection *connection, const struct buffer *headers);
 void uvws_connection_peer_closes(uvws_connection *connection, const uint8_t *payload, size_t size);
 
 /* adopt.c */

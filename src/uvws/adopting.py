@@ -25,9 +25,8 @@ _Identity = tuple[int, int]
 class Adopting:
     """Stands where a client has its attempts (see connecting.py): there is nothing to try again."""
 
-    failure = None
-
     def __init__(self, compression: Deflate | None) -> None:
+        self.failure: Exception | None = None  # what is known better than C says
         self._upgrades = Upgrades([], [], compression, None)
 
     @property
@@ -39,7 +38,11 @@ class Adopting:
         """Accept the upgrade."""
         answer = self._upgrades.decide(headers, _no_report)
         assert isinstance(answer, Accept)  # there is nobody to ask
-        accept(c, answer, self._upgrades.compression)
+        try:
+            accept(c, answer, self._upgrades.compression)
+        except MemoryError as error:
+            self.failure = error
+            return False
         return True
 
     def has_more(self) -> bool:

@@ -77,16 +77,16 @@ class Connecting:
             return  # cancelled, timed out, or the context is closed
         self._cancel_resolve = None
         if isinstance(answer, OSError):
-            self._report(answer)
+            self._report(_without_descriptors() or answer)
             return
         if not answer:
             nearest = self._options.proxy or self._options.url
             self._report(OSError(f"no address for {nearest.host}"))
             return
         self._addresses = list(dict.fromkeys(answer))
-        self.try_next()
+        self.go_on()
 
-    def _report(self, failure: OSError) -> None:
+    def _report(self, failure: Exception) -> None:
         """Outside of dispatch(), so under a guard of its own."""
         try:
             self._connection.connect_failed(failure)
@@ -104,7 +104,7 @@ class Connecting:
         if self._core.asking:
             # Where that is connected at once, libwebsockets puts our request together in the buffer
             # that it reads the other one from.
-            self._core.put_off(self.try_next)
+            self._core.put_off(self.go_on)
             return
         address, port = self._addresses.pop(0)
         if logs.enabled and self._options.url.unix_path is None:
@@ -113,6 +113,13 @@ class Connecting:
         if lib.uvws_connect(self._c, struct) != lib.UVWS_OK:
             raise MemoryError
         del kept
+
+    def go_on(self) -> None:
+        """Start an attempt where no caller is there to be told that it cannot even begin."""
+        try:
+            self.try_next()
+        except MemoryError as failure:
+            self._report(failure)
 
     def negotiate(self, headers: Headers) -> bool:
         """Check the server's choice of extensions, and turn compression on."""
@@ -123,6 +130,9 @@ class Connecting:
                 agreed.apply(self._c, compression, is_client=True)
         except NegotiationError as error:
             self.failure = HandshakeError(str(error), status=101, headers=headers)
+            return False
+        except MemoryError as error:
+            self.failure = error
             return False
         return True
 
@@ -167,6 +177,15 @@ class Connecting:
             },
         )
         return struct, [*kept.values(), *messages]
+
+
+def _without_descriptors() -> OSError | None:
+    """Tell whether nothing can be opened: the system then calls every name unknown."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return OSError(error.errno, error.strerror)
+    return None
 
 
 def _is_address(host: str) -> bool:

@@ -366,7 +366,12 @@ class Connection:
         self._core.check_thread()
         if self._paused:
             self._paused = False
-            lib.uvws_resume(self._c)
+            self._resume()
+
+    def _resume(self) -> None:
+        """Read again, and deliver what is held back: before anything that is read from now on."""
+        if lib.uvws_resume(self._c) == _NO_MEMORY:
+            self._core.call_soon_threadsafe(self.resumed)
 
     def _drop_held_messages(self) -> None:
         """Forget messages that were held back, and deliver the rest soon."""
@@ -374,7 +379,7 @@ class Connection:
             return
         self._held = deque(each for each in self._held if not each[1])
         self._paused = False
-        lib.uvws_resume(self._c)
+        self._resume()
 
     # State
 
@@ -581,7 +586,7 @@ class Connection:
             if logs.enabled:
                 error = connect_error(failure, status, payload)
                 logs.log.debug("%s: attempt failed: %s", self.label, error)
-            connecting.try_next()
+            connecting.go_on()
             return
         error = connecting.failure or connect_error(failure, status, payload)
         self.connect_failed(error)

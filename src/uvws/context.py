@@ -91,7 +91,7 @@ class Context:
                 `ssl_init` no bool.
             ValueError: a certificate without a key, or the other way round, or a malformed proxy;
                 the message does not quote it.
-            OSError: a file cannot be read.
+            OSError: a file cannot be read, or there is no descriptor left.
             RuntimeError: `loop` is None and there is none, or it is closed.
         """
         self._core: Core | None = None

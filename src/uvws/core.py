@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import warnings
 import weakref
@@ -72,7 +73,10 @@ class Core:
             ERROR_SIZE,
         )
         if self.c == ffi.NULL:
+            refused = ffi.errno
             adapter.detach()
+            if refused:
+                raise OSError(refused, os.strerror(refused))
             raise MemoryError(ffi.string(error).decode())
         if fast.enabled():
             lib.uvws_cpython_attach(

@@ -49,6 +49,8 @@ def connect_error(failure: int, status: int, payload: bytes) -> Exception:
     reason = raw_reason.decode("utf-8", "replace")
     if failure in (lib.UVWS_FAILURE_TIMEOUT, lib.UVWS_FAILURE_SLOW):
         return ConnectTimeout("connect timeout")
+    if failure == lib.UVWS_FAILURE_MEMORY:
+        return MemoryError("out of memory while connecting")
     if failure == lib.UVWS_FAILURE_TLS:
         return _tls_error(status, reason)
     if failure == lib.UVWS_FAILURE_HANDSHAKE:

@@ -95,6 +95,8 @@ class Listener:
         del kept
         if c == ffi.NULL:
             reason = ffi.string(error).decode("utf-8", "replace")
+            if not reason:
+                raise MemoryError
             if has_tls:
                 raise TLSError(reason)
             raise OSError(errno.EIO, reason)
@@ -168,7 +170,10 @@ class Listener:
         error = ffi.new("char[]", ERROR_SIZE)
         pem, kept = files.for_c()
         if lib.uvws_listener_reload_tls(self._c, pem, error, ERROR_SIZE) != lib.UVWS_OK:
-            raise TLSError(ffi.string(error).decode("utf-8", "replace"))
+            reason = ffi.string(error).decode("utf-8", "replace")
+            if not reason:
+                raise MemoryError
+            raise TLSError(reason)
         del kept
         self._ssl_ca = files.ca
         if logs.enabled:
@@ -187,7 +192,11 @@ class Listener:
         headers = parse_headers(raw)
         answer = self._options.upgrades.decide(headers, self._core.report)
         if isinstance(answer, Accept):
-            accept(c, answer, self._options.upgrades.compression)
+            try:
+                accept(c, answer, self._options.upgrades.compression)
+            except MemoryError as error:
+                self._core.report("Exception in a handshake", error)
+                return False
             self._accepting[slot] = headers, answer
             return True
         if logs.enabled:
