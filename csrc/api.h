@@ -112,6 +112,9 @@ void uvws_set_log_level(int debug);
 uvws_context *uvws_context_new(void *handle, void *uv_loop, const char *uv_library, int keep_alive,
                                char *error, size_t error_size);
 int uvws_context_check_thread(const uvws_context *context);
+/* This process is a fork of the one that made the context, with which it shares the sockets and
+ * what the loop watches them with: nothing of that is touched from now on. */
+void uvws_context_forked(uvws_context *context);
 /* Sends a Close frame on every open connection where that needs no waiting. */
 int uvws_context_say_goodbye(uvws_context *context, int code);
 /* Ends the network side. No callback but uvws_py_released comes after it. */

@@ -216,6 +216,8 @@ static void on_before_or_after_poll(uv_handle_t *handle)
 static void on_async(uv_handle_t *handle)
 {
     uvws_context *context = owner_of(handle)->context;
+    if (context->forked)
+        return;
     uvws_own_thread(context);
     context->busy++;
     uvws_py_called_soon(context->handle);

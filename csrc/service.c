@@ -21,6 +21,12 @@ int uvws_context_check_thread(const uvws_context *context)
     return owner == (unsigned long)pthread_self() ? UVWS_OK : UVWS_WRONG_THREAD;
 }
 
+void uvws_context_forked(uvws_context *context)
+{
+    context->forked = true;
+    atomic_store_explicit(&context->thread, 0, memory_order_relaxed); /* nobody's */
+}
+
 /* A context belongs to the thread that runs its loop, which may not be the one that made it. */
 void uvws_own_thread(uvws_context *context)
 {
@@ -67,6 +73,8 @@ static void finish_close(uvws_context *context);
 
 void uvws_descriptor_ready(uvws_context *context, int fd, int events)
 {
+    if (context->forked)
+        return;
     uvws_own_thread(context);
     uvws_watch *watch = uvws_watch_find(context, fd);
     /* `serving`: a callback in the middle of a handshake runs the loop; it will be asked again. */
@@ -198,6 +206,8 @@ static int flush_rounds(uvws_context *context)
 
 void uvws_flush(uvws_context *context)
 {
+    if (context->forked)
+        return;
     uvws_own_thread(context);
     if (context->serving)
         return; /* as above: what called lws comes here next */

@@ -233,6 +233,7 @@ struct uvws_context {
     int busy;         /* depth of calls into lws or Python that need the structs to stay */
     int serving;      /* depth of calls that make lws work on descriptors and timers */
     bool closed;      /* uvws_context_close() was called */
+    bool forked;      /* this is a copy; see uvws_context_forked() */
     bool dispatching; /* Python is working through a batch of events */
     bool unwatched;   /* a descriptor of lws's own cannot be watched: there is to be no context */
     bool flushing;

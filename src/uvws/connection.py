@@ -297,6 +297,7 @@ class Connection:
     def refuse(self, result: int) -> None:
         """Raise what a negative result of C means; csrc/cpython.c calls this as well."""
         if result == _WRONG_THREAD:
+            self._core.check_thread()
             raise WrongThread("uvws objects belong to the thread that runs their loop")
         if result == _NOT_OPEN:
             self._core.check_thread()

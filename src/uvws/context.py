@@ -45,6 +45,10 @@ class Context:
     """WebSocket servers and clients on one event loop.
 
     A context belongs to the thread that runs its loop. It is a context manager that closes itself.
+
+    In a process that is forked there is a copy that does nothing: `close` does nothing at all,
+    everything else raises `uvws.WrongThread`, and the parent's connections are not affected. Make
+    another context there, on another loop.
     """
 
     def __init__(
@@ -108,7 +112,7 @@ class Context:
 
     def __del__(self) -> None:
         core = getattr(self, "_core", None)
-        if core is None or core.closed or sys.is_finalizing():
+        if core is None or core.closed or core.is_copy or sys.is_finalizing():
             return
         try:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
@@ -523,7 +527,7 @@ class Context:
             uvws.WrongThread: this is not the loop's thread, and the context is open.
         """
         core = self._core
-        if core is None or core.closed:
+        if core is None or core.closed or core.is_copy:
             return
         core.check_thread()
         core.close()

@@ -40,6 +40,15 @@ _UNPIN = lib.UVWS_EVENT_UNPIN
 _registered: set[Core] = set()
 
 
+def _forked() -> None:
+    for core in _registered:
+        core.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 class Core:
     """Connections, listeners and events of one context."""
 
@@ -50,6 +59,7 @@ class Core:
         self.open_listeners = 0
         self.listeners_made = 0
         self.closed = False
+        self.is_copy = False  # in a process that was forked
         self.context: weakref.ref[Context] | None = None
         self._live_context: Context | None = None
         # What was adopted, by the identity of the socket: see adopting.py.
@@ -108,6 +118,8 @@ class Core:
 
     def check_thread(self) -> None:
         """Raise WrongThread unless this is the loop's thread."""
+        if self.is_copy:
+            raise WrongThread("uvws objects belong to the process that made them, not to its forks")
         if lib.uvws_context_check_thread(self.c) != lib.UVWS_OK:
             raise WrongThread("uvws objects belong to the thread that runs their loop")
 
@@ -125,6 +137,11 @@ class Core:
     def close(self) -> None:
         """End everything: a Close frame with 1001 where that needs no waiting, the callbacks, C."""
         self._close(loop_is_closed=self.adapter.is_closed())
+
+    def forked(self) -> None:
+        """This process has a copy: sockets and loop are the parent's, and stay as they are."""
+        self.is_copy = True
+        lib.uvws_context_forked(self.c)
 
     def _close(self, *, loop_is_closed: bool) -> None:
         with self._soon_lock:
@@ -148,7 +165,7 @@ class Core:
 
     def loop_closing(self) -> None:
         """The loop is closed under the context: an error of the user's, and survivable."""
-        if self.closed:
+        if self.closed or self.is_copy:
             return
         # A loop of libuv that says it is closed still has its handles, and waits for them to close.
         self._close(loop_is_closed=not self.adapter.uv_loop)
@@ -159,7 +176,7 @@ class Core:
 
     def close_abandoned(self) -> None:
         """The Context was collected, on whatever thread that happened."""
-        if self.closed:
+        if self.closed or self.is_copy:
             return
         if lib.uvws_context_check_thread(self.c) == lib.UVWS_OK:
             self.close()
@@ -178,7 +195,7 @@ class Core:
         Asked for after the context is closed, it is dropped.
         """
         with self._soon_lock:
-            if self.closed or self.adapter.call_soon_threadsafe(callback):
+            if self.closed or self.is_copy or self.adapter.call_soon_threadsafe(callback):
                 return
             self._soon.append(callback)
             lib.uvws_context_call_soon(self.c)
