@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from harness import COMPRESSING, Peer, running
 from measuring import Bench, Measured, Row, measured_by, run_loadgen
+from programs import FLOOR
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -70,7 +71,9 @@ def _rows() -> list[Row]:
     rows = []
     for table, prefix, tls in (("Echo", "", False), ("Echo over TLS 1.3", "tls-", True)):
         for name, (label, *load) in LOADS.items():
-            rows.append(Row(prefix + name, table, label, "echoes", echo(*load, tls=tls)))
+            floor = None if tls else FLOOR
+            measure = echo(*load, tls=tls)
+            rows.append(Row(prefix + name, table, label, "echoes", measure, floor=floor))
     for name, (label, *load) in COMPRESSED_LOADS.items():
         peers = COMPRESSING
         measure = echo(*load, deflate=True)
@@ -80,7 +83,7 @@ def _rows() -> list[Row]:
 
 
 SIZE_ROWS = [
-    Row(f"size-{name}", SIZES_TABLE, label, "echoes", echo(size, 2, 2, binary=True))
+    Row(f"size-{name}", SIZES_TABLE, label, "echoes", echo(size, 2, 2, binary=True), floor=FLOOR)
     for name, (label, size) in SIZES.items()
 ]
 ROWS = [*_rows(), *SIZE_ROWS]

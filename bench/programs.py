@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import BENCH, BUILD, BenchError
+from harness import BENCH, BUILD, BenchError, Peer
 
 COMPILE_FLAGS = ("-O2", "-std=c11", "-Wall", "-Wextra", "-Werror")
 SOURCES = {
@@ -15,11 +15,13 @@ SOURCES = {
         *("accept", "channel", "common", "corpus", "histogram", "loadgen", "loop", "modes"),
         *("opening", "options", "payload", "receive"),
     ),
+    "echoserver": ("accept", "common", "echoserver"),
     "floodserver": ("accept", "channel", "common", "floodserver"),
     "pingpong": ("common", "histogram", "pingpong"),
 }
 LIBRARIES = {
     "loadgen": ("-lssl", "-lcrypto", "-lz"),
+    "echoserver": (),
     "floodserver": ("-lssl", "-lcrypto"),
     "pingpong": (),
 }
@@ -41,7 +43,7 @@ def build(name: str) -> Path:
     """Compile a program if any source is newer than it.
 
     Args:
-        name: loadgen, floodserver or pingpong.
+        name: loadgen, echoserver, floodserver or pingpong.
 
     Returns:
         The binary.
@@ -59,6 +61,18 @@ def build(name: str) -> Path:
     command = [os.environ.get("CC", "cc"), *COMPILE_FLAGS, "-o", str(binary), *sources]
     _run([*command, *LIBRARIES[name]], "a C compiler (set CC=), OpenSSL and zlib with headers")
     return binary
+
+
+class Floor(Peer):
+    """A server in C that does no more than it must: what a library takes longer is its own."""
+
+    def command(self, role: str, *options: str) -> list[str]:
+        """The command line of the server; it has no other role."""
+        assert role == "server", role
+        return [str(build("echoserver")), *(each for each in options if each == "--broadcast")]
+
+
+FLOOR = Floor("C epoll", "", (), ())
 
 
 def make_certificate() -> Certificate:

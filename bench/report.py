@@ -112,6 +112,7 @@ def summarise(samples: Sequence[Sample], row: Row, peer: str) -> Summary | None:
     }
     if row.floor is not None:
         references[row.floor.name] = (row.floor.name, faster)
+        references[f"{row.floor.name} by CPU"] = (row.floor.name, thriftier)
     vs = {
         name: None if other is None else ratio(own, rounds_of(samples, row.name, other), better)
         for name, (other, better) in references.items()

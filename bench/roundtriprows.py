@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 from harness import WITH_CLIENTS, Peer, result_of, started
 from measuring import PATIENCE_SECONDS, Bench, Measured, Row
-from programs import build
-
-FLOOR = Peer("C epoll", "", (), ())
+from programs import FLOOR, build
 
 
 def roundtrip(*, tls: bool) -> Callable[[Bench, Peer], Measured]:

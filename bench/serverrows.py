@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from harness import Peer, running
 from measuring import Bench, Measured, Row, measured_by, run_loadgen
+from programs import FLOOR
 
 OPENED = 10000
 LISTENERS = 1000
@@ -70,21 +71,30 @@ def _scale_rows(in_flight: int) -> list[Row]:
     table = f"Echo of 64 B, {in_flight} in flight in all, connections taking turns"
     prefix = "scale" if in_flight == 1 else "scale-busy"
     return [
-        Row(f"{prefix}-{n}", table, f"{n:,} connections", "echoes", scale(n, in_flight))
+        Row(
+            f"{prefix}-{n}", table, f"{n:,} connections", "echoes", scale(n, in_flight), floor=FLOOR
+        )
         for n in SCALES[in_flight]
     ]
 
 
 SCALE_ROWS = [_scale_rows(in_flight) for in_flight in SCALES]
 OPENING_ROWS = [
-    Row(name, "Opening connections", label, "connections", opening(tls=tls))
-    for name, label, tls in (
-        ("opening", f"{OPENED:,} connections", False),
-        ("tls-opening", f"{OPENED:,} connections, TLS 1.3", True),
+    Row(name, "Opening connections", label, "connections", opening(tls=tls), floor=floor)
+    for name, label, tls, floor in (
+        ("opening", f"{OPENED:,} connections", False, FLOOR),
+        ("tls-opening", f"{OPENED:,} connections, TLS 1.3", True, None),
     )
 ]
 BROADCAST_ROWS = [
-    Row(name, "Broadcast", f"64 B to {LISTENERS:,} connections, {n} in flight", "broadcasts", made)
+    Row(
+        name,
+        "Broadcast",
+        f"64 B to {LISTENERS:,} connections, {n} in flight",
+        "broadcasts",
+        made,
+        floor=FLOOR,
+    )
     for name, n, made in (
         ("broadcast", 1, broadcast(1)),
         ("broadcast-8", 8, broadcast(8)),
