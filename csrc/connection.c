@@ -205,8 +205,9 @@ static int final_code(uvws_connection *connection)
     if (connection->close_by_us)
         return connection->close_code;
 #endif
-    if (connection->close_by_us || connection->close_wanted)
+    if (connection->close_by_us)
         return LWS_CLOSE_STATUS_ABNORMAL_CLOSE;
+    /* Also where we wanted to close, and lws had begun to. */
     int code = code_of_lws(connection);
     return code ? code : LWS_CLOSE_STATUS_ABNORMAL_CLOSE;
 }

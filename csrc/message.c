@@ -73,7 +73,7 @@ void uvws_message_take_spare(uvws_connection *connection)
 
 static bool collect(struct buffer *message, const char *data, size_t size, size_t remaining)
 {
-    if (data == message->data + message->size) {
+    if (message->data && data == message->data + message->size) {
         message->size += size; /* it was read to there */
         return true;
     }

@@ -138,8 +138,10 @@ static int rx_compressed(uvws_connection *connection, const char *data, size_t s
         return uvws_refuse_no_memory(connection);
     if (result)
         return refuse_bad_compression(connection);
+    /* Where nothing came of it there may be no memory. */
+    const char *added = message->size > before ? message->data + before : "";
     if (connection->message_is_text &&
-        !text_is_valid(connection, message->data + before, message->size - before, whole))
+        !text_is_valid(connection, added, message->size - before, whole))
         return refuse_invalid_text(connection);
     return 0;
 }

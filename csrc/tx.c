@@ -297,16 +297,17 @@ static int next_parts(uvws_connection *connection, const struct tx_chunk *chunk,
         at = chunk->written - chunk->size;
     }
     size_t size = chunk->pinned_size - at;
+    if (!size)
+        return count;
     const uint8_t *piece = chunk->pinned + at;
     if (size > most)
         size = most;
-    if (connection->is_client && size) {
+    if (connection->is_client) {
         uint8_t *scratch = (uint8_t *)connection->context->mask_scratch;
         uvws_frame_mask(scratch, piece, size, chunk->mask, chunk->masked_at + at);
         piece = scratch;
     }
-    if (size)
-        parts[count++] = (struct iovec){(void *)(uintptr_t)piece, size};
+    parts[count++] = (struct iovec){(void *)(uintptr_t)piece, size};
     return count;
 }
 
@@ -438,6 +439,14 @@ void uvws_tx_deadline(uvws_connection *connection)
         lws_set_timeout(connection->wsi, PENDING_TIMEOUT_CLOSE_SEND, CLOSING_TIMEOUT);
 }
 
+/* lws may have found a fault in what the peer sent, of which it tells at the end only. Its Close frame
+ * is on its way, or gone: nothing is to follow it but the rest of a frame that has begun. */
+static bool lws_has_failed_it(const uvws_connection *connection)
+{
+    return !connection->close_by_us && !connection->close_by_peer && !connection->refused &&
+           lws_get_close_length(connection->wsi) >= 2;
+}
+
 /* lws says that the connection is writable. Returns -1 to have it closed. */
 int uvws_tx_write(uvws_connection *connection)
 {
@@ -445,6 +454,10 @@ int uvws_tx_write(uvws_connection *connection)
     size_t turn = 0;
     if (lws_partial_buffered(wsi))
         return 0; /* it comes back when that is gone */
+    if (lws_has_failed_it(connection)) {
+        connection->close_wanted = false;
+        uvws_tx_clear_but_begun(connection);
+    }
     connection->in_flight = 0;
     if (connection->socket_full)
         connection->heard = true; /* there is room again: the peer has acknowledged something */
@@ -475,7 +488,7 @@ bool uvws_tx_goodbye(uvws_connection *connection, int code)
     uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
     struct lws *wsi = connection->wsi;
     if (!wsi || connection->state != UVWS_CONNECTED || lws_partial_buffered(wsi) ||
-        uvws_tx_write(connection) < 0 || connection->tx_head || lws_partial_buffered(wsi))
+        lws_has_failed_it(connection) || uvws_tx_write(connection) < 0 || connection->tx_head || lws_partial_buffered(wsi))
         return false;
     size_t size = uvws_frame_build(connection, frame, FRAME_FINAL | OPCODE_CLOSE, payload, 2);
     return size && write_raw(connection, frame, size) >= 0;

@@ -569,6 +569,23 @@ def test_a_peer_that_broke_the_protocol_is_not_waited_for(runner: Runner, side: 
     runner.run(recorder.saw("close"), timeout=2)
 
 
+@by_side
+def test_nothing_follows_the_close_frame_for_a_peer_that_broke_the_protocol(
+    runner: Runner, side: str
+) -> None:
+    peer, recorder = against_a_raw_peer(runner, side)
+    peer.send(broken(side, 0x3))
+    runner.run(peer.saw_close)
+    with contextlib.suppress(uvws.ConnectionClosed):  # it may know by now
+        recorder.connection.send("too late")
+    recorder.connection.close()
+    peer.finish()
+    runner.run(recorder.saw("close"))
+    assert recorder.events[-1][:2] == ("close", 1002)
+    runner.run(peer.ended)
+    assert [each.opcode for each in peer.frames()] == [CLOSE]
+
+
 def end_when_told(runner: Runner, peer: RawPeer, recorder: Recorder) -> None:
     """Close the peer's socket once it got a Close frame, and run until uvws knows."""
     runner.run(lambda: peer.saw_close() or peer.is_ended)

@@ -98,6 +98,7 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_libwebsockets_tells_of_the_handshake",
         "test_lines_that_end_without_a_carriage_return_are_refused",
         "test_listeners_of_one_context_each_have_their_own_say",
+        "test_nothing_follows_the_close_frame_for_a_peer_that_broke_the_protocol",
         "test_one_that_breaks_the_rules_ends_the_connection_with_1002",
         "test_over_tls_the_server_has_the_same_say",
         "test_pings_from_a_peer_that_does_not_read_cost_no_more_than_a_few",
