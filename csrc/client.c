@@ -79,7 +79,8 @@ uvws_connection *uvws_client_new(uvws_context *context, const uvws_limits *limit
 void uvws_client_failed(uvws_connection *connection, const char *reason, size_t size)
 {
     struct client *client = connection->client;
-    if (!client || (!client->attempting && !client->timed_out))
+    /* What is reported must be answered first: see uvws_connect() on a time limit that is over. */
+    if (!client || client->reported || (!client->attempting && !client->timed_out))
         return;
     bool timed_out = client->timed_out;
     int failure = connection->out_of_memory ? UVWS_FAILURE_MEMORY : client->failure;
@@ -100,6 +101,7 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
         lws_sul_cancel(&client->timeout);
     client->attempting = false;
     client->timed_out = false;
+    client->reported = true;
     client->fd = -1;
     connection->wsi = NULL;
     connection->out_of_memory = false;
@@ -168,6 +170,13 @@ int uvws_connect(uvws_connection *connection, const uvws_connect_options *option
 {
     uvws_context *context = connection->context;
     struct client *client = connection->client;
+    client->reported = false;
+    if (client->timed_out) {
+        /* While the failure of the last attempt was on its way to Python. */
+        static const char late[] = "given up";
+        uvws_client_failed(connection, late, sizeof(late) - 1);
+        return UVWS_OK;
+    }
     char *address = lws_address(options);
     if (!address || !remember(client, options)) {
         free(address);

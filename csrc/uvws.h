@@ -64,6 +64,7 @@ struct client {
     bool attempting;
     bool timed_out;
     bool is_total; /* the time limit is for all attempts together */
+    bool reported; /* the last attempt failed, and Python's answer to that has not come yet */
 };
 
 /* permessage-deflate: deflate.c. */
