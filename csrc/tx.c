@@ -439,8 +439,8 @@ void uvws_tx_deadline(uvws_connection *connection)
         lws_set_timeout(connection->wsi, PENDING_TIMEOUT_CLOSE_SEND, CLOSING_TIMEOUT);
 }
 
-/* lws may have found a fault in what the peer sent, of which it tells at the end only. Its Close frame
- * is on its way, or gone: nothing is to follow it but the rest of a frame that has begun. */
+/* lws may have found a fault in what the peer sent, of which it tells at the end only. Its Close
+ * frame is on its way, or gone: nothing is to follow it but the rest of a frame that has begun. */
 static bool lws_has_failed_it(const uvws_connection *connection)
 {
     return !connection->close_by_us && !connection->close_by_peer && !connection->refused &&
@@ -488,7 +488,8 @@ bool uvws_tx_goodbye(uvws_connection *connection, int code)
     uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
     struct lws *wsi = connection->wsi;
     if (!wsi || connection->state != UVWS_CONNECTED || lws_partial_buffered(wsi) ||
-        lws_has_failed_it(connection) || uvws_tx_write(connection) < 0 || connection->tx_head || lws_partial_buffered(wsi))
+        lws_has_failed_it(connection) || uvws_tx_write(connection) < 0 || connection->tx_head ||
+        lws_partial_buffered(wsi))
         return false;
     size_t size = uvws_frame_build(connection, frame, FRAME_FINAL | OPCODE_CLOSE, payload, 2);
     return size && write_raw(connection, frame, size) >= 0;
