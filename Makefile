@@ -19,7 +19,7 @@ ARGS ?=
 # instruments run in one, whose end is then looked at as well.
 JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 TIMEOUT ?= 60
-CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/faults/*.c bench/c/*.[ch] src/uvws/*.h)
+CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/faults/*.c tests/fuzz/*.[ch] bench/c/*.[ch] src/uvws/*.h)
 
 BIN := $(VENV)/bin
 LOG := build/setup-$(VENV).log
@@ -29,7 +29,7 @@ SANITIZE_SCALE := 5
 MEMCHECK_SCALE := 30
 
 .PHONY: help setup demo test autobahn lint format sanitize sanitize-tests memcheck wheel clean FORCE
-.PHONY: bench bench-publish bench-setup instructions profile faults faults-run
+.PHONY: bench bench-publish bench-setup instructions profile faults faults-run fuzz
 
 help:
 	@echo "make demo           set up, then show an echo server and its clients at work"
@@ -40,6 +40,7 @@ help:
 	@echo "make sanitize       the whole suite under the address and undefined-behaviour sanitizers"
 	@echo "make memcheck       a chosen part of it under valgrind"
 	@echo "make faults         have each allocation fail in turn, under the sanitizers"
+	@echo "make fuzz           fuzz the C core and the parsers (ARGS=\"--seconds 600\" each)"
 	@echo "make bench          measure uvws against its peers (ARGS=--quick: in two minutes)"
 	@echo "make bench-publish  put the last results into README.md and docs/performance.md"
 	@echo "make instructions   count instructions per message (ARGS=--check: against those kept)"
@@ -200,6 +201,11 @@ faults-run: setup
 	@ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:handle_sigill=1:allocator_may_return_null=1" \
 	 PYTHONMALLOC=malloc LD_PRELOAD="$$(cc -print-file-name=libasan.so)" \
 	 $(BIN)/python tests/run_faults.py $(ARGS)
+
+# libFuzzer comes with clang.
+fuzz: setup
+	@tools/system-packages "$(PYTHON)" clang-14:libclang-rt-14-dev
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/fuzz/run.py $(ARGS)
 
 # --- Leaving ------------------------------------------------------------------------------------
 
