@@ -17,6 +17,7 @@
 
 /* The names that are looked up; made once and kept, as modules of this kind are. */
 static PyObject *name_deliver;
+static PyObject *name_pong;
 static PyObject *name_address;
 static PyObject *name_send_other;
 static PyObject *name_refuse;
@@ -32,7 +33,7 @@ static bool intern_names(void)
     } names[] = {
         {&name_deliver, "deliver"}, {&name_address, "address"},    {&name_send_other, "send_other"},
         {&name_refuse, "refuse"},   {&name_rare, "dispatch_rare"}, {&name_report, "report_current"},
-        {&name_isascii, "isascii"},
+        {&name_isascii, "isascii"}, {&name_pong, "pong"},
     };
     for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++)
         if (!*names[n].where && !(*names[n].where = PyUnicode_InternFromString(names[n].name)))
@@ -273,6 +274,18 @@ static void deliver_message(struct delivery *delivery, const int64_t *record)
     Py_DECREF(data);
 }
 
+static void deliver_pong(struct delivery *delivery, const int64_t *record)
+{
+    if (!find_connection(delivery, record[0] >> 8))
+        return;
+    const char *data = delivery->queue->arena.data + record[1];
+    PyObject *payload = PyBytes_FromStringAndSize(data, (Py_ssize_t)record[2]);
+    PyObject *result =
+        payload ? PyObject_CallMethodObjArgs(delivery->connection, name_pong, payload, NULL) : NULL;
+    Py_XDECREF(result);
+    Py_XDECREF(payload);
+}
+
 static void deliver_rare(struct delivery *delivery, const int64_t *record)
 {
     const struct buffer *arena = &delivery->queue->arena;
@@ -319,6 +332,9 @@ static void deliver(struct delivery *delivery, const int64_t *record)
     case UVWS_EVENT_LARGE_TEXT:
     case UVWS_EVENT_LARGE_BINARY:
         deliver_message(delivery, record);
+        break;
+    case UVWS_EVENT_PONG:
+        deliver_pong(delivery, record);
         break;
     case UVWS_EVENT_UNPIN:
         if (uvws_is_object(record[1]))

@@ -11,6 +11,9 @@
 
 #define FIRST_RESERVE 4096
 #define SCRATCH_KEEP  (1024 * 1024)
+/* One byte inflates to a thousand, so that a read is to bring no more of them than this. What they
+ * make is 8 MiB, after which others get their turn. */
+#define READ_MAX 8192
 /* zlib counts in unsigned int. */
 #define PIECE_MAX (1024 * 1024 * 1024)
 /* Raw deflate with a window of 256 bytes is what zlib cannot write. */
@@ -111,8 +114,10 @@ int uvws_has_deflate(void)
 
 void uvws_deflate_open(uvws_connection *connection)
 {
-    if (connection->deflate)
-        lws_ws_allow_rsv1(connection->wsi);
+    if (!connection->deflate)
+        return;
+    lws_ws_allow_rsv1(connection->wsi);
+    lws_ws_rx_at_most(connection->wsi, READ_MAX);
 }
 #else
 /* lws closes connections on which it sees RSV1. */

@@ -18,6 +18,8 @@
 
 /* Hand over early once this much payload waits: beyond the caches, waiting longer saves nothing. */
 #define ARENA_FULL (256 * 1024)
+/* The same for messages that have memory of their own. */
+#define LARGE_FULL (4 * 1024 * 1024)
 /* An arena that one burst made larger than this is given back. */
 #define ARENA_KEEP   (1024 * 1024)
 #define RECORDS_KEEP 65536
@@ -70,6 +72,13 @@ static void put(uvws_context *context, int kind, uint32_t slot, int64_t first, i
     uvws_wake(context);
 }
 
+static bool is_large(int kind)
+{
+    return kind == UVWS_EVENT_LARGE_TEXT || kind == UVWS_EVENT_LARGE_BINARY ||
+           kind == UVWS_EVENT_BYTES;
+}
+
+/* Of a message that has memory of its own `second` is the size. */
 bool uvws_event(uvws_context *context, int kind, uint32_t slot, int64_t first, int64_t second,
                 int64_t third)
 {
@@ -77,6 +86,8 @@ bool uvws_event(uvws_context *context, int kind, uint32_t slot, int64_t first, i
     if (!queue_reserve(queue, queue->count + context->promised + 1))
         return false;
     put(context, kind, slot, first, second, third);
+    if (is_large(kind))
+        context->queue->large += (size_t)second;
     return true;
 }
 
@@ -128,13 +139,14 @@ bool uvws_events_pending(const uvws_context *context)
 
 bool uvws_events_are_many(const uvws_context *context)
 {
-    return context->queue->arena.size >= ARENA_FULL;
+    return context->queue->arena.size >= ARENA_FULL || context->queue->large >= LARGE_FULL;
 }
 
 static void queue_reset(struct event_queue *queue, size_t promised)
 {
     queue->count = 0;
     queue->arena.size = 0;
+    queue->large = 0;
     if (queue->arena.capacity > ARENA_KEEP)
         uvws_buffer_free(&queue->arena);
     if (queue->capacity > RECORDS_KEEP && promised < RECORDS_KEEP)

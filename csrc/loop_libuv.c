@@ -201,10 +201,14 @@ static void libuv_watch_close(uvws_watch *watch)
     loop->uv->close(handle_of(watch), on_watch_closed);
 }
 
+/* What is due waits until right before the loop blocks. An older libuv calls a timer that is set to
+ * "at once" again before it does anything else, so that one connection with ever more to read would
+ * have the loop to itself. */
 static void on_timer(uv_handle_t *handle)
 {
     uvws_context *context = owner_of(handle)->context;
-    uvws_timer_due(context);
+    context->loop.timer_due = 0;
+    uvws_wake(context);
 }
 
 static void on_before_or_after_poll(uv_handle_t *handle)

@@ -71,7 +71,17 @@ void uvws_message_take_spare(uvws_connection *connection)
     *spare = (struct buffer){0};
 }
 
-static bool collect(struct buffer *message, const char *data, size_t size, size_t remaining)
+/* Of what is known to come no more is set aside; behind a fragment, however, anything may follow,
+ * and to make room for each by itself would be to copy the message as often. */
+static size_t next_capacity(const struct buffer *message, size_t announced, bool ends)
+{
+    size_t capacity = message->capacity ? message->capacity * 2 : FIRST_RESERVE;
+    bool all_known = ends || !message->size;
+    return all_known && capacity > announced ? announced : capacity;
+}
+
+static bool collect(struct buffer *message, const char *data, size_t size, size_t remaining,
+                    bool ends)
 {
     if (message->data && data == message->data + message->size) {
         message->size += size; /* it was read to there */
@@ -81,9 +91,7 @@ static bool collect(struct buffer *message, const char *data, size_t size, size_
     if (announced < remaining)
         announced = SIZE_MAX;
     if (message->size + size > message->capacity) {
-        size_t capacity = message->capacity ? message->capacity * 2 : FIRST_RESERVE;
-        if (capacity > announced)
-            capacity = announced;
+        size_t capacity = next_capacity(message, announced, ends);
         if (capacity < message->size + size)
             capacity = message->size + size;
         if (!uvws_buffer_reserve(message, capacity ? capacity : 1))
@@ -121,7 +129,8 @@ bool uvws_message_add(uvws_connection *connection, const char *data, size_t size
     /* It cannot happen, and Python's memory is not ours to make larger. */
     if (connection->message_bytes && size > connection->message.capacity - connection->message.size)
         return false;
-    if (!collect(&connection->message, data, size, remaining))
+    bool ends = is_final_frame(connection->wsi);
+    if (!collect(&connection->message, data, size, remaining, ends))
         return false;
     read_into(connection->wsi, &connection->message, remaining);
     return true;

@@ -64,7 +64,8 @@ static bool deliver_small(uvws_connection *connection, const char *data, size_t 
 static bool deliver_bytes(uvws_connection *connection)
 {
     if (!uvws_event(connection->context, UVWS_EVENT_BYTES, connection->slot,
-                    (int64_t)(intptr_t)connection->message_bytes, 0, 0))
+                    (int64_t)(intptr_t)connection->message_bytes, (int64_t)connection->message.size,
+                    0))
         return false;
     connection->message_bytes = NULL;
     connection->message = (struct buffer){0};

@@ -70,6 +70,7 @@ static void give_to_lws(uvws_context *context, int fd, int events, int wanted)
 }
 
 static void finish_close(uvws_context *context);
+static void flush(uvws_context *context, bool may_read);
 
 void uvws_descriptor_ready(uvws_context *context, int fd, int events)
 {
@@ -96,7 +97,7 @@ void uvws_descriptor_ready(uvws_context *context, int fd, int events)
     /* The timers of lws change with what it was just told. */
     uvws_wake(context);
     if (uvws_events_are_many(context))
-        uvws_flush(context);
+        flush(context, false); /* other descriptors wait for their turn */
     finish_close(context);
 }
 
@@ -147,14 +148,15 @@ static void start_writes(uvws_context *context)
 /*
  * Lets lws run what is due and says how long it can wait, 0 when something is left to do: bytes
  * that TLS has already decrypted, or that were put aside while reading was paused, raise no event
- * on the descriptor.
+ * on the descriptor. These are read where `may_read` says so: once in a flush, so that whoever
+ * always has more of them gets no more than a turn.
  */
-static int run_timers(uvws_context *context)
+static int run_timers(uvws_context *context, bool may_read)
 {
     context->busy++;
     context->serving++;
     int wait = lws_service_adjust_timeout(context->lws, LONGEST_WAIT, 0);
-    if (!wait)
+    if (!wait && may_read)
         _lws_plat_service_forced_tsi(context->lws, 0);
     context->serving--;
     context->busy--;
@@ -181,30 +183,33 @@ static bool work_is_left(const uvws_context *context)
 }
 
 /* Gives lws what waits for it and lets it run its timers; returns how long it can wait. */
-static int write_and_run_timers(uvws_context *context)
+static int write_and_run_timers(uvws_context *context, bool may_read)
 {
     uvws_listeners_tidy(context);
     uvws_adoptions_hand_over(context);
     start_writes(context);
     offer_all(context);
-    return run_timers(context);
+    return run_timers(context, may_read);
 }
 
-static int flush_rounds(uvws_context *context)
+static int flush_rounds(uvws_context *context, bool may_read)
 {
     int wait = 0;
     for (int round = 0; round < FLUSH_ROUNDS; round++) {
+        bool reads = may_read && round == 0;
         uvws_events_deliver(context);
         if (context->closed)
             break;
-        wait = write_and_run_timers(context);
-        if (context->closed || (wait && !work_is_left(context)))
+        wait = write_and_run_timers(context, reads);
+        /* What was read may have been all: that it is is asked once more. */
+        bool settled = wait || !reads;
+        if (context->closed || (settled && !work_is_left(context)))
             break;
     }
     return wait;
 }
 
-void uvws_flush(uvws_context *context)
+static void flush(uvws_context *context, bool may_read)
 {
     if (context->forked)
         return;
@@ -215,7 +220,7 @@ void uvws_flush(uvws_context *context)
         /* A callback runs the loop again. What is received has to wait until it returns, but what
          * it sent goes out; lws is not on the stack when Python's callbacks are all that is. */
         if (context->dispatching && context->busy == 1 && !context->closed)
-            write_and_run_timers(context);
+            write_and_run_timers(context, may_read);
         return;
     }
     if (context->closed) {
@@ -223,7 +228,7 @@ void uvws_flush(uvws_context *context)
         return;
     }
     context->flushing = true;
-    int wait = flush_rounds(context);
+    int wait = flush_rounds(context, may_read);
     context->flushing = false;
     if (!context->closed) {
         context->loop.awake = false;
@@ -231,6 +236,11 @@ void uvws_flush(uvws_context *context)
         set_timer(context, work_is_left(context) && !context->dispatching ? 0 : wait);
     }
     finish_close(context);
+}
+
+void uvws_flush(uvws_context *context)
+{
+    flush(context, true);
 }
 
 void uvws_timer_due(uvws_context *context)

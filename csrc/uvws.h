@@ -218,6 +218,7 @@ struct event_queue {
     size_t count;    /* of records */
     size_t capacity; /* of records */
     struct buffer arena;
+    size_t large; /* bytes of messages that are elsewhere */
 };
 
 struct uvws_context {
