@@ -29,7 +29,7 @@ SANITIZE_SCALE := 5
 MEMCHECK_SCALE := 30
 
 .PHONY: help setup demo test autobahn lint format sanitize sanitize-tests memcheck wheel clean FORCE
-.PHONY: bench bench-publish bench-setup instructions profile faults faults-run fuzz
+.PHONY: soak hostile bench bench-publish bench-setup instructions profile faults faults-run fuzz
 
 help:
 	@echo "make demo           set up, then show an echo server and its clients at work"
@@ -206,6 +206,14 @@ faults-run: setup
 fuzz: setup
 	@tools/system-packages "$(PYTHON)" clang-14:libclang-rt-14-dev
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/fuzz/run.py $(ARGS)
+
+# --- Under load ---------------------------------------------------------------------------------
+
+soak: setup
+	@PYTHONPATH=tests $(BIN)/python -m soak $(ARGS)
+
+hostile: setup
+	@UVWS_HOSTILE=1 $(BIN)/python -m pytest -q -n 0 -s tests/test_hostile.py $(ARGS)
 
 # --- Leaving ------------------------------------------------------------------------------------
 
