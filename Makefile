@@ -41,6 +41,8 @@ help:
 	@echo "make memcheck       a chosen part of it under valgrind"
 	@echo "make faults         have each allocation fail in turn, under the sanitizers"
 	@echo "make fuzz           fuzz the C core and the parsers (ARGS=\"--seconds 600\" each)"
+	@echo "make soak           an hour of mixed traffic with faults (ARGS=\"--minutes 5\")"
+	@echo "make hostile        attacks at full size, with figures (ARGS=\"-k uvloop\")"
 	@echo "make bench          measure uvws against its peers (ARGS=--quick: in two minutes)"
 	@echo "make bench-publish  put the last results into README.md and docs/performance.md"
 	@echo "make instructions   count instructions per message (ARGS=--check: against those kept)"

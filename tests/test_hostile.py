@@ -1,6 +1,6 @@
 """Peers that mean harm: what they get, what they cost, and how a well-behaved client fares.
 
-`make hostile` takes longer, with the counts of a real attack, and prints what docs/robustness.md
+`make hostile` takes longer, with the counts of a real attack, and prints what docs/hostile.md
 records.
 """
 
@@ -17,6 +17,7 @@ from support import Recorder, Runner, time_limit
 from support.certificates import certificate, client_context
 from support.deflating import RSV1, against_a_raw_peer, deflated_zeros
 from support.memory import peak_of
+from support.patches import compresses
 from support.siege import Siege
 from support.wire import BINARY, CONTINUATION, TEXT, dial_websocket, frame, upgrade_request
 
@@ -35,6 +36,8 @@ MEMORY = 16 * MIB
 # several of them. Below FLOOR it is how busy the machine is that is measured.
 FACTOR = 50
 FLOOR = 0.02
+# Of fewer round trips the median says nothing; the turns are counted further down.
+ENOUGH = 10
 
 
 def besieged(
@@ -50,7 +53,6 @@ def besieged(
     listener = runner.context().listen(
         host="127.0.0.1",
         max_message_size=MESSAGE,
-        compression="deflate",
         on_message=lambda connection, data: connection.send(data),
         **(listen or {}),
     )
@@ -64,7 +66,8 @@ def besieged(
             f"the slowest {siege.slowest * 1e3:.0f} ms"
         )
     assert peak < MEMORY or time_limit(1) > 4  # instruments keep freed memory
-    assert siege.attacked < max(FACTOR * siege.peace, time_limit(FLOOR))
+    if siege.echoes >= ENOUGH:
+        assert siege.attacked < max(FACTOR * siege.peace, time_limit(FLOOR))
     return siege
 
 
@@ -87,19 +90,22 @@ def test_pongs_do_not_pile_up_for_a_peer_that_never_reads(runner: Runner) -> Non
     assert siege.outcome["ended"] == 0
 
 
-AFFRONTS = {
-    "a giant header": "431",
-    "a million headers": "431",
-    "a frame of 2^62 bytes": "1009",
-    "a deflate bomb": "1009",
-    "invalid UTF-8": "1007",
-}
-
-
-@pytest.mark.parametrize("by", AFFRONTS)
-def test_whoever_breaks_the_rules_is_told_which_and_disconnected(runner: Runner, by: str) -> None:
-    siege = besieged(runner, "affront", by=by, seconds=SECONDS)
-    assert set(siege.outcome["answers"]) == {AFFRONTS[by]}
+@pytest.mark.parametrize(
+    ("by", "answer"),
+    [
+        ("a giant header", "431"),
+        ("a million headers", "431"),
+        ("a frame of 2^62 bytes", "1009"),
+        pytest.param("a deflate bomb", "1009", marks=compresses),
+        ("invalid UTF-8", "1007"),
+    ],
+)
+def test_whoever_breaks_the_rules_is_told_which_and_disconnected(
+    runner: Runner, by: str, answer: str
+) -> None:
+    listen = {"compression": "deflate"} if "deflate" in by else {}
+    siege = besieged(runner, "affront", by=by, seconds=SECONDS, listen=listen)
+    assert set(siege.outcome["answers"]) == {answer}
 
 
 def test_a_reset_at_any_point_of_a_connection_leaves_nothing_behind(runner: Runner) -> None:
@@ -114,9 +120,9 @@ def test_connections_that_are_dropped_at_once_leave_nothing_behind(runner: Runne
 
 
 def test_half_open_connections_are_closed(runner: Runner) -> None:
-    count = 1000 if FULL else 50
-    siege = besieged(runner, "half_open", connections=count)
-    assert siege.outcome["ended"] == count
+    rounds = 500 if FULL else 10
+    siege = besieged(runner, "half_open", rounds=rounds)
+    assert siege.outcome["ended"] == 10 * rounds
 
 
 def test_a_peer_that_has_messages_sent_back_and_never_reads_is_cut_off(runner: Runner) -> None:
@@ -212,6 +218,7 @@ def test_what_tls_has_decrypted_waits_for_its_turn_too(runner: Runner) -> None:
     assert turns.most <= 2 * MOST_IN_A_TURN
 
 
+@compresses
 def test_a_read_of_compressed_bytes_makes_a_few_mebibytes_at_most(runner: Runner) -> None:
     turns = Turns(256)
     recorder = Recorder(on_message=turns.count)

@@ -261,18 +261,21 @@ def slow_handshakes(
     return {"ended": len(lasted), "left": len(socks), "longest": max(lasted, default=0.0)}
 
 
-def half_open(target: Target, begun: Callable[[], None], *, connections: int) -> dict[str, Any]:
-    """Say that nothing more will come (FIN) and wait for the server's end of the connection."""
-    socks = [target.websocket() for _ in range(connections)]
-    begun()
-    for sock in socks:
-        sock.shutdown(socket.SHUT_WR)
+def half_open(target: Target, begun: Callable[[], None], *, rounds: int) -> dict[str, Any]:
+    """Say that nothing more will come (FIN), on ten connections at a time, and wait for the server
+    to end them.
+    """
     ended = 0
-    for sock in socks:
-        with sock, contextlib.suppress(OSError):
-            while sock.recv(_READ_SIZE):
-                pass
-            ended += 1
+    begun()
+    for _ in range(rounds):
+        socks = [target.websocket() for _ in range(10)]
+        for sock in socks:
+            sock.shutdown(socket.SHUT_WR)
+        for sock in socks:
+            with sock, contextlib.suppress(OSError):
+                while sock.recv(_READ_SIZE):
+                    pass
+                ended += 1
     return {"ended": ended}
 
 
