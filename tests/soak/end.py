@@ -81,9 +81,9 @@ class End:
 
     def failed(self, _connection: Any, error: Exception) -> None:
         if self._connection is None:
-            in_time = time.monotonic() < self._made + _HANDSHAKE_LIMIT
-            if self.entry.kind == "uvws" and in_time:
-                self._complain(f"could not connect: {error!r}")
+            seconds = time.monotonic() - self._made
+            if self.entry.kind == "uvws" and seconds < _HANDSHAKE_LIMIT:
+                self._complain(f"could not connect, after {seconds:.1f} s: {error!r}")
             self._ledger.count(f"could not connect ({self.entry.kind}): {type(error).__name__}")
         else:
             self._complain(f"on_error: {error!r}")

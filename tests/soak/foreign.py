@@ -68,8 +68,9 @@ class AiohttpPeer:
             await self._connection.send_bytes(message)
 
     async def messages(self) -> AsyncIterator[str | bytes]:
-        async for message in self._connection:
-            yield message.data
+        with contextlib.suppress(ConnectionResetError):  # by its own answer to a Close frame
+            async for message in self._connection:
+                yield message.data
         self.code = self._connection.close_code or 1006
 
     async def close(self, code: int) -> None:
