@@ -97,7 +97,14 @@ demo: setup
 # What csrc/cpython.c does is there a second time, by way of cffi, for other Pythons.
 CFFI_TESTS := $(addprefix tests/test_,messages.py backpressure.py callbacks.py states.py)
 
-test: setup
+# A stamp of its own, as nobody needs this who only builds; tools/test-peers never fails.
+PEERS := build/peers/.installed
+
+$(PEERS): tools/test-peers tests/node/package.json tests/node/package-lock.json
+	@tools/test-peers "$(PYTHON)" $(@D)
+	@mkdir -p $(@D) && touch $@
+
+test: setup $(PEERS)
 	@$(BIN)/python -m pytest -n $(JOBS) --timeout $(TIMEOUT) $(ARGS)
 ifeq ($(ARGS),)
 	@echo "And through cffi alone:"
@@ -171,7 +178,7 @@ REPORTS := build/sanitize-reports
 ASAN := detect_leaks=1:exitcode=0:abort_on_error=1:handle_sigill=1
 ASAN := $(ASAN):log_exe_name=1:log_path=$(abspath $(REPORTS))/report
 
-sanitize-tests: setup
+sanitize-tests: setup $(PEERS)
 	@rm -rf $(REPORTS) && mkdir -p $(REPORTS)
 	@export ASAN_OPTIONS="$(ASAN)"; \
 	 export LSAN_OPTIONS="suppressions=$(abspath tests/lsan.supp):print_suppressions=0"; \
