@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import queue
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +18,7 @@ from websockets.extensions.permessage_deflate import (
 
 import uvws
 from support import Recorder, Runner, echo, loop_kinds, time_limit, url_of
+from support.interop.node import node_environment, node_with_ws
 from support.patches import compresses
 from support.payloads import binary, text
 from support.peers import ClientThread
@@ -298,22 +297,6 @@ NODE_OPTIONS = [
 by_node_options = pytest.mark.parametrize("options", NODE_OPTIONS)
 
 
-@functools.cache
-def _has_ws(node: str) -> bool:
-    found = subprocess.run([node, "-e", "require('ws')"], capture_output=True, check=False)
-    return found.returncode == 0
-
-
-def node_with_ws() -> str:
-    """Return Node's path, or skip the test; the package is found through NODE_PATH."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("there is no Node")
-    if not _has_ws(node):
-        pytest.skip("Node has no package ws")
-    return node
-
-
 @by_node_options
 def test_a_server_of_node(runner: Runner, options: str) -> None:
     source = f"""
@@ -324,7 +307,9 @@ def test_a_server_of_node(runner: Runner, options: str) -> None:
         server.on("connection", (ws) => ws.on("message",
             (data, binary) => ws.send(data, {{binary, compress: true}})));
     """
-    with subprocess.Popen([node_with_ws(), "-e", source], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [node_with_ws(), "-e", source], stdout=subprocess.PIPE, env=node_environment()
+    ) as process:
         assert process.stdout is not None
         try:
             port = int(process.stdout.readline())
@@ -365,7 +350,10 @@ def test_a_client_of_node(
 
     async def talk() -> str:
         process = await asyncio.create_subprocess_exec(
-            node, "-e", source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            *(node, "-e", source),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=node_environment(),
         )
         try:
             output, _ = await asyncio.wait_for(process.communicate(), time_limit(15))
