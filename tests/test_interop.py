@@ -1,7 +1,8 @@
 """uvws with other implementations, in either role: what they agree on is what the RFCs mean.
 
-Each peer sends everything back, or what it is asked for: see support/interop. How they compress is
-looked at more closely in test_compression_peers.py.
+Each peer sends everything back, or what it is asked for: see support/interop. What is tested is the
+protocol, which does not know of loops: a peer is met in all tests on one loop (LOOPS), and on the
+other two in one test. How they compress is looked at more closely in test_compression_peers.py.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import Recorder, Runner, loop_kinds, time_limit
+from support import KINDS, Recorder, Runner, loop_kinds, time_limit
 from support.certificates import ca_of, certificate
 from support.examples import DIRECTORY, Example
 from support.interop import FRAGMENTS, Closed, Peer, missing
@@ -29,22 +30,34 @@ from support.wire import KEY, accept_key, frame, upgrade_request
 
 MIB = 1 << 20
 PYTHON = {"websockets": Websockets, "aiohttp": Aiohttp, "picows": Picows}
-# What the peer is.
-ENDS = [
-    *(f"{name} {role}" for name in (*PYTHON, "node") for role in ("server", "client")),
-    "chromium client",
-]
+# What the peer is, and the loop that we are on.
+LOOPS = {
+    "websockets server": "pyuv",
+    "websockets client": "asyncio",
+    "aiohttp server": "uvloop",
+    "aiohttp client": "pyuv",
+    "picows server": "asyncio",
+    "picows client": "uvloop",
+    "node server": "uvloop",
+    "node client": "asyncio",
+    "chromium client": "pyuv",
+}
 CODES = [(1000, ""), (1000, "bye"), (3000, "é€😀"), (4999, "x" * 123)]
+
+
+def on_loops(pairs: Iterable[tuple[str, str]]) -> pytest.MarkDecorator:
+    """Have a test run with these loops and peers."""
+    return pytest.mark.parametrize(("runner", "end"), list(pairs), indirect=["runner"])
 
 
 def ends_but(*without: str) -> pytest.MarkDecorator:
     """Have a test run with all peers but those that cannot do what it is about."""
-    able = [end for end in ENDS if end.partition(" ")[0] not in without]
-    return pytest.mark.parametrize("end", able)
+    return on_loops((LOOPS[end], end) for end in LOOPS if end.partition(" ")[0] not in without)
 
 
 every_end = ends_but()
 only_a_browser = ends_but(*PYTHON, "node")
+the_other_loops = on_loops((kind, end) for kind in KINDS for end in LOOPS if kind != LOOPS[end])
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +69,9 @@ def node() -> Iterator[NodeProcess]:
 
 
 @pytest.fixture(scope="session")
-def page() -> Iterator[BrowserPage]:
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
     """A page in Chromium, for all tests."""
-    opened = BrowserPage()
+    opened = BrowserPage(tmp_path_factory.mktemp("chromium"))
     yield opened
     opened.stop()
 
@@ -146,6 +159,20 @@ def talk(program_of_peer: Any, runner: Runner) -> Any:
     return begin
 
 
+@the_other_loops
+def test_a_conversation_from_beginning_to_end(talk: Any, end: str) -> None:
+    talking = talk(end, protocol="chat")
+    assert talking.connection.protocol == "chat"
+    for message in ("Hello", b"", text(70_000), binary(MIB)):
+        talking.connection.send(message)
+        assert talking.hear() == message
+    talking.connection.send_ping(b"ping")
+    talking.runner.run(talking.recorder.saw("pong"))
+    talking.connection.close(4000, "bye")
+    talking.ended()
+    assert talking.peer.closed == Closed(4000, "bye")
+
+
 # --- Messages -------------------------------------------------------------------------------------
 
 
@@ -212,7 +239,6 @@ def test_their_fragments_arrive_as_one_message(talk: Any, end: str) -> None:
     assert talk(end).ask("fragment") == "".join(FRAGMENTS)
 
 
-@loop_kinds("asyncio")
 @only_a_browser
 def test_a_browser_sends_and_receives_blobs(talk: Any, end: str) -> None:
     talking = talk(end, binary_type="blob")
@@ -272,7 +298,6 @@ def test_they_hear_1001_from_a_context_that_closes(talk: Any, end: str) -> None:
     assert talking.peer.closed == Closed(1001, "")
 
 
-@loop_kinds("asyncio")
 @only_a_browser
 def test_a_browser_refuses_codes_that_are_not_a_pages_to_send(talk: Any, end: str) -> None:
     talking = talk(end)
@@ -291,7 +316,7 @@ def test_both_ends_know_the_subprotocol(talk: Any, end: str) -> None:
     assert talking.connection.protocol == "chat"
 
 
-@loop_kinds("asyncio")
+@loop_kinds(LOOPS["chromium client"])
 @pytest.mark.parametrize("answer", [False, {"X-Own": "1"}])
 def test_a_browser_is_told_whether_it_may_come_in(
     runner: Runner, page: BrowserPage, answer: Any
@@ -312,7 +337,7 @@ def test_a_browser_is_told_whether_it_may_come_in(
         assert recorder.events[0][1]["Origin"]
 
 
-@loop_kinds("asyncio")
+@loop_kinds(LOOPS["chromium client"])
 def test_a_browser_does_not_trust_a_certificate_it_does_not_know(
     runner: Runner, page: BrowserPage
 ) -> None:
@@ -335,6 +360,7 @@ def upgraded(head: bytes) -> bool:
     return head.startswith(b"HTTP/1.1 101 ") and accepted in head.lower()
 
 
+@loop_kinds("pyuv")
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 def test_curl_gets_an_upgrade(
     runner: Runner, websockets_client: Any, tmp_path: Path, tls: bool
@@ -342,13 +368,9 @@ def test_curl_gets_an_upgrade(
     authority = tmp_path / "ca.pem"
     authority.write_bytes(ca_of())
 
-    def say_goodbye(connection: Any, _: object) -> None:
-        connection.send("Hello")
-        connection.close(1000)
-
     listener = runner.context().listen(
         host="127.0.0.1",
-        on_connect=say_goodbye,
+        on_connect=lambda connection, _: connection.send("Hello"),
         **(certificate().server_options if tls else {}),
     )
     url = f"{'https' if tls else 'http'}://localhost:{listener.port}/"
@@ -356,13 +378,15 @@ def test_curl_gets_an_upgrade(
     command = [program("curl"), "-4", "-isSN", "--http1.1", "--max-time", "10", "--noproxy", "*"]
     command += ["--cacert", str(authority), *(word for line in lines for word in ("-H", line)), url]
 
-    client: ClientThread = websockets_client(lambda: output_of(command))
-    runner.run(client.done, timeout=10)
+    hello = frame(1, b"Hello")
+    client: ClientThread = websockets_client(lambda: output_up_to(hello, command))
+    runner.run(client.done, timeout=15)
     head, _, rest = client.result().partition(b"\r\n\r\n")
     assert upgraded(head + b"\r\n")
-    assert rest.startswith(frame(1, b"Hello"))
+    assert rest == hello
 
 
+@loop_kinds("uvloop")
 def test_openssl_gets_an_upgrade(runner: Runner, websockets_client: Any, tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     authority.write_bytes(ca_of())
@@ -380,6 +404,17 @@ def test_openssl_gets_an_upgrade(runner: Runner, websockets_client: Any, tmp_pat
     head, _, rest = client.result().partition(b"\r\n\r\n")
     assert upgraded(head + b"\r\n")
     assert rest == frame(8, b"\x03\xe8")
+
+
+async def output_up_to(end: bytes, command: list[str]) -> bytes:
+    """Run a program until it printed something that ends so, or ended; returns what it printed."""
+    printed = b""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while not printed.endswith(end) and (more := process.stdout.read1()):
+            printed += more
+        process.kill()
+    return printed
 
 
 async def output_of(command: list[str], given: bytes = b"") -> bytes:

@@ -1,26 +1,25 @@
-"""Chromium as a peer: one headless browser for all tests, driven by its DevTools protocol."""
+"""Chromium as a peer: one headless browser for all tests, driven by its DevTools protocol.
+
+The protocol goes through a pipe, not a socket: Chromium ends when the pipe is closed, which the
+death of the tests' process does as well.
+"""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import itertools
 import json
 import os
 import shutil
 import subprocess
-import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from websockets import ConnectionClosed
-from websockets.sync.client import connect
 
 from ..certificates import certificate
 from ..deadlines import time_limit
@@ -38,8 +37,11 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    "--remote-debugging-port=0",
+    "--remote-debugging-pipe",
 )
+
+# Chromium reads orders from the descriptor 3 and writes to 4, messages that end in a zero byte.
+_PIPES = ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh"]
 
 # What a page does: see __init__.py. A browser neither fragments nor pings by itself.
 _SCRIPT = """
@@ -70,44 +72,38 @@ function connectPeer(id, url, protocols, binaryType) {
 class Browser:
     """A browser without a window, and a page in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        """Start it.
+
+        Args:
+            directory: its own, for its profile; removed when it stops.
+        """
         program = next(filter(None, map(shutil.which, _NAMES)), None)
         if program is None:
             missing("there is no Chromium")
-        self._directory = tempfile.TemporaryDirectory(prefix="uvws-chromium-")
+        self._directory = directory
         self._process = subprocess.Popen(
             [
+                *_PIPES,
                 program,
                 *_FLAGS,
-                f"--user-data-dir={self._directory.name}",
+                f"--user-data-dir={directory}",
                 f"--ignore-certificate-errors-spki-list={_key_hash()}",
-                "about:blank",
             ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders, self._reports = self._process.stdin, self._process.stdout
         self._numbers = itertools.count(1)
         self._answered = threading.Condition()
         self._answers: dict[int, dict[str, Any]] = {}
         self._listeners: list[Callable[[dict[str, Any]], None]] = []
-        self._open = contextlib.ExitStack()
-        self._devtools = self._open.enter_context(connect(self._address(), max_size=None))
         self._reader = threading.Thread(target=self._read, name="chromium", daemon=True)
         self._reader.start()
-
-    def _address(self) -> str:
-        """Wait until it says where its DevTools are."""
-        file = Path(self._directory.name) / "DevToolsActivePort"
-        deadline = time.monotonic() + time_limit(30)
-        while True:
-            lines = file.read_text().splitlines() if file.exists() else []
-            if len(lines) == 2:
-                return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
-            assert self._process.poll() is None, "Chromium ended at once"
-            assert time.monotonic() < deadline, "Chromium does not start"
-            time.sleep(0.05)
 
     def listen(self, listener: Callable[[dict[str, Any]], None]) -> None:
         """Have something called, in a thread, with every event that it tells."""
@@ -117,14 +113,16 @@ class Browser:
         """Send a command without waiting for its answer; returns its number."""
         number = next(self._numbers)
         order = {"id": number, "method": method, "params": parameters}
-        self._devtools.send(json.dumps({**order, "sessionId": session} if session else order))
+        whole = json.dumps({**order, "sessionId": session} if session else order)
+        self._orders.write(whole.encode() + b"\0")
+        self._orders.flush()
         return number
 
     def ask(self, method: str, session: str | None = None, **parameters: Any) -> Any:
         """Send a command and wait for its answer; the test's loop stands still meanwhile."""
         number = self.order(method, session, **parameters)
         with self._answered:
-            arrived = self._answered.wait_for(lambda: number in self._answers, time_limit(20))
+            arrived = self._answered.wait_for(lambda: number in self._answers, time_limit(30))
             assert arrived, f"Chromium does not answer {method}"
             answer = self._answers.pop(number)
         assert "error" not in answer, answer
@@ -146,23 +144,23 @@ class Browser:
 
     def stop(self) -> None:
         """End it."""
-        self.order("Browser.close")
-        self._reader.join(time_limit(10))
-        self._open.close()
+        self._orders.close()
         try:
             self._process.wait(time_limit(10))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._directory.name, ignore_errors=True)  # a helper may still write there
-        self._directory._finalizer.detach()  # type: ignore[attr-defined]
+        self._reader.join(time_limit(10))
+        self._reports.close()
+        # What it started may still write there for a moment.
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _read(self) -> None:
-        try:
-            for message in self._devtools:
+        rest = b""
+        while more := self._reports.read1():  # type: ignore[attr-defined]
+            *messages, rest = (rest + more).split(b"\0")
+            for message in messages:
                 self._hear(json.loads(message))
-        except ConnectionClosed:
-            pass  # it ended
 
     def _hear(self, message: dict[str, Any]) -> None:
         if "id" in message:
@@ -177,8 +175,8 @@ class Browser:
 class BrowserPage:
     """The page in which the peers of all tests are."""
 
-    def __init__(self) -> None:
-        self.browser = Browser()
+    def __init__(self, directory: Path) -> None:
+        self.browser = Browser(directory)
         self._session = self.browser.page()
         self._peers: dict[int, BrowserPeer] = {}
         self._numbers = itertools.count()
