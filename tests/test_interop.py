@@ -245,6 +245,7 @@ def test_a_browser_sends_and_receives_blobs(talk: Any, end: str) -> None:
     for size in (0, 10, MIB):
         talking.connection.send(binary(size))
         assert talking.hear() == binary(size)
+    talking.runner.run(lambda: len(talking.peer.reports) == 3)
     assert {report["kind"] for report in talking.peer.reports} == {"Blob"}
 
 
