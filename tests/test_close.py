@@ -26,11 +26,13 @@ from support.wire import (
     PING,
     PONG,
     TEXT,
+    Frame,
     RawPeer,
     RawServer,
     close_payload,
     dial_websocket,
     frame,
+    masked_with,
     upgrade_request,
 )
 
@@ -271,6 +273,29 @@ def test_a_close_frame_without_a_code_is_1005(runner: Runner, side: str) -> None
     peer.send_frame(CLOSE)
     runner.run(recorder.saw("close"))
     assert recorder.events[-1] == ("close", 1005, "")
+
+
+@by_side
+def test_the_answer_to_a_close_without_a_code_has_none(runner: Runner, side: str) -> None:
+    peer, recorder = against_a_raw_peer(runner, side)
+    peer.send_frame(CLOSE)
+    runner.run(lambda: peer.saw_close() and "close" in recorder.names)
+    assert [each.payload for each in peer.frames()] == [b""]
+
+
+@by_side
+@pytest.mark.parametrize("first", ["us", "the peer"])
+def test_nothing_is_sent_behind_a_close_frame(runner: Runner, side: str, first: str) -> None:
+    peer, recorder = against_a_raw_peer(runner, side)
+    if first == "us":
+        recorder.connection.close()
+        runner.run(peer.saw_close)
+        peer.send(peer.frame(PING, b"still there?") + peer.frame(TEXT, b"late"))
+        peer.send_frame(CLOSE, close_payload(1000))
+    else:
+        peer.send(peer.frame(CLOSE, close_payload(1000)) + peer.frame(PING, b"and another"))
+    runner.run(lambda: peer.is_ended and "close" in recorder.names)
+    assert peer.frames() == [Frame(CLOSE, close_payload(1000), masked=side == "client")]
 
 
 @by_side
@@ -520,6 +545,16 @@ def broken(side: str, opcode: int, payload: bytes = b"", **options: Any) -> byte
     return frame(opcode, payload, mask=MASK if side == "server" else None, **options)
 
 
+def sized(side: str, payload: bytes, width: int, *, announced: int | None = None) -> bytes:
+    """Lay a message out whose length is written in so many bytes behind the first two."""
+    size = len(payload) if announced is None else announced
+    key = MASK if side == "server" else b""
+    header = bytes([0x80 | BINARY, (0x80 if key else 0) | (126 if width == 2 else 127)])
+    return (
+        header + size.to_bytes(width, "big") + key + (masked_with(key, payload) if key else payload)
+    )
+
+
 VIOLATIONS = {
     "an unknown data opcode": lambda side: broken(side, 0x3),
     "an unknown control opcode": lambda side: broken(side, 0xB),
@@ -528,6 +563,13 @@ VIOLATIONS = {
     "reserved bit 3": lambda side: broken(side, BINARY, b"x", reserved=1),
     "a ping in fragments": lambda side: broken(side, PING, b"x", final=False),
     "a ping of 126 bytes": lambda side: broken(side, PING, b"x" * 126),
+    "a close in fragments": lambda side: broken(side, CLOSE, close_payload(1000), final=False),
+    "a close of 126 bytes": lambda side: broken(side, CLOSE, close_payload(1000, "x" * 124)),
+    "0 bytes in the form of 16 bits": lambda side: sized(side, b"", 2),
+    "125 bytes in the form of 16 bits": lambda side: sized(side, b"x" * 125, 2),
+    "125 bytes in the form of 64 bits": lambda side: sized(side, b"x" * 125, 8),
+    "65535 bytes in the form of 64 bits": lambda side: sized(side, b"x" * 65535, 8),
+    "a length with the top bit": lambda side: sized(side, b"", 8, announced=1 << 63),
     "a continuation of nothing": lambda side: broken(side, CONTINUATION, b"x"),
     "a message inside a message": lambda side: (
         broken(side, TEXT, b"x", final=False) + broken(side, TEXT, b"y")

@@ -27,12 +27,10 @@ static uvws_deflate_options options_of(struct input *input)
 static void tell_reference(struct reference *reference, const char *data, size_t size, bool first,
                            bool final)
 {
-    uint8_t header[10] = {(uint8_t)((final ? FRAME_FINAL : 0) |
-                                    (first ? FRAME_RSV1 | UVWS_BINARY : OPCODE_CONTINUATION)),
-                          127};
-    for (int n = 0; n < 8; n++)
-        header[2 + n] = (uint8_t)((uint64_t)size >> (56 - 8 * n));
-    reference_feed(reference, header, sizeof(header));
+    int kind = first ? FRAME_RSV1 | UVWS_BINARY : OPCODE_CONTINUATION;
+    uint8_t header[10];
+    reference_feed(reference, header,
+                   uvws_frame_header(header, (final ? FRAME_FINAL : 0) | kind, size, NULL));
     if (size)
         reference_feed(reference, (const uint8_t *)data, size);
 }

@@ -291,32 +291,45 @@ static void first_byte(struct reference *reference)
     reference->in_message = !(byte & 0x80);
 }
 
+/* How many bytes the length takes behind the second byte. */
+static size_t length_width(const struct reference *reference)
+{
+    int length = reference->header[1] & 0x7F;
+    return length == 126 ? 2 : length == 127 ? 8 : 0;
+}
+
+static uint64_t read_length(const struct reference *reference)
+{
+    size_t width = length_width(reference);
+    uint64_t length = width ? 0 : reference->header[1] & 0x7F;
+    for (size_t n = 0; n < width; n++)
+        length = length << 8 | reference->header[2 + n];
+    return length;
+}
+
 static void second_byte(struct reference *reference)
 {
     uint8_t byte = reference->header[1];
     bool is_masked = byte & 0x80;
     bool is_control = reference->header[0] & 8;
-    int length = byte & 0x7F;
-    if (is_masked == reference->receiver_is_client || (is_control && length > 125)) {
+    if (is_masked == reference->receiver_is_client || (is_control && length_width(reference))) {
         fail(reference, PROTOCOL_ERROR);
         return;
     }
-    reference->header_needed = 2u +
-                               (length == 126   ? 2
-                                : length == 127 ? 8
-                                                : 0) +
-                               (is_masked ? 4 : 0);
+    reference->header_needed = 2 + length_width(reference) + (is_masked ? 4 : 0);
+}
+
+static void length_done(struct reference *reference)
+{
+    uint64_t smallest = length_width(reference) == 2 ? 126 : UINT16_MAX + 1;
+    if (read_length(reference) < smallest)
+        fail(reference, PROTOCOL_ERROR);
 }
 
 static void header_done(struct reference *reference)
 {
     const uint8_t *header = reference->header;
-    uint64_t length = header[1] & 0x7F;
-    size_t width = length == 126 ? 2 : length == 127 ? 8 : 0;
-    if (width)
-        length = 0;
-    for (size_t n = 0; n < width; n++)
-        length = length << 8 | header[2 + n];
+    uint64_t length = read_length(reference);
     reference->left = length;
     reference->at = 0;
     reference->in_payload = true;
@@ -339,6 +352,8 @@ static void header_byte(struct reference *reference, uint8_t byte)
         second_byte(reference);
     else if (reference->header_size == 3 && (reference->header[1] & 0x7F) == 127 && byte & 0x80)
         fail(reference, PROTOCOL_ERROR);
+    else if (reference->header_size == 2 + length_width(reference))
+        length_done(reference);
     if (!reference->code && reference->header_size == reference->header_needed)
         header_done(reference);
 }
