@@ -173,6 +173,65 @@ bool uvws_text_lists(struct text list, const char *word)
     return uvws_text_is(stripped(list), word);
 }
 
+static bool each_is(struct text list, bool (*is_fine)(struct text))
+{
+    struct text item;
+    bool more = true;
+    while (more) {
+        more = cut(&list, ',', &item);
+        struct text element = stripped(more ? item : list);
+        if (element.size && !is_fine(element)) /* empty ones are skipped: RFC 9110 section 5.6.1 */
+            return false;
+    }
+    return true;
+}
+
+bool uvws_text_is_tokens(struct text list)
+{
+    return each_is(list, is_token);
+}
+
+/* A token, which may stand in quotes, its characters behind backslashes. */
+static bool is_parameter_value(struct text text)
+{
+    if (text.size < 3 || text.at[0] != '"' || text.at[text.size - 1] != '"')
+        return is_token(text);
+    size_t end = text.size - 1;
+    for (size_t n = 1; n < end; n++) {
+        n += text.at[n] == '\\';
+        if (n == end || !is_token((struct text){text.at + n, 1}))
+            return false;
+    }
+    return true;
+}
+
+static bool is_parameter(struct text text)
+{
+    struct text name;
+    if (!cut(&text, '=', &name))
+        return is_token(stripped(text));
+    return is_token(stripped(name)) && is_parameter_value(stripped(text));
+}
+
+static bool is_extension(struct text text)
+{
+    struct text part;
+    if (!cut(&text, ';', &part))
+        return is_token(text);
+    if (!is_token(stripped(part)))
+        return false;
+    while (cut(&text, ';', &part))
+        if (!is_parameter(part))
+            return false;
+    return is_parameter(text);
+}
+
+/* Whether it is what RFC 6455 section 9.1 has for Sec-WebSocket-Extensions. */
+bool uvws_text_is_extensions(struct text list)
+{
+    return each_is(list, is_extension);
+}
+
 /* Whether each % begins an escape; that of a NUL is fine in a query only. */
 static bool escapes_are_fine(struct text text, bool nul_is_fine)
 {

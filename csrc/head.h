@@ -45,6 +45,8 @@ bool uvws_request_line(struct text line, struct request_line *request);
 bool uvws_status_line(struct text line, struct status_line *response);
 bool uvws_text_is(struct text text, const char *word);
 bool uvws_text_lists(struct text list, const char *word);
+bool uvws_text_is_tokens(struct text list);
+bool uvws_text_is_extensions(struct text list);
 bool uvws_target_is_fine(struct text target);
 void uvws_target_split(struct text target, struct text *path, struct text *query);
 

@@ -37,6 +37,7 @@ struct request {
     struct text version;
     bool upgrade;    /* Upgrade lists "websocket" */
     bool connection; /* Connection lists "upgrade" */
+    bool malformed;  /* an offer of subprotocols or of extensions */
 };
 
 static void read_field(struct request *request, struct text name, struct text value)
@@ -60,6 +61,10 @@ static void read_field(struct request *request, struct text name, struct text va
     } else if (uvws_text_is(name, "Sec-WebSocket-Version")) {
         request->versions++;
         request->version = value;
+    } else if (uvws_text_is(name, "Sec-WebSocket-Protocol")) {
+        request->malformed |= !uvws_text_is_tokens(value);
+    } else if (uvws_text_is(name, "Sec-WebSocket-Extensions")) {
+        request->malformed |= !uvws_text_is_extensions(value);
     }
 }
 
@@ -179,7 +184,7 @@ unsigned int uvws_request_check(struct lws *wsi)
         return 400;
     if (!request.versions || !uvws_text_is(request.version, VERSION))
         return 426;
-    return request.keys && key_is_fine(request.key) ? 0 : 400;
+    return request.keys && key_is_fine(request.key) && !request.malformed ? 0 : 400;
 }
 
 #else

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import websockets
 
-from support import Recorder, Runner, echo, url_of
+from support import Recorder, Runner, echo, loop_kinds, url_of
+from support.http import ask
 from support.wire import KEY, RawPeer, accept_key, dial, dial_websocket, upgrade_request
 
 HOST = "127.0.0.1"
@@ -359,6 +360,11 @@ def test_a_handshake_without_what_it_needs_is_refused(
 
 BAD_HANDSHAKES = {
     "a key with more behind it": (400, lambda request: request.replace(b"==", b"==, x")),
+    "a key of 15 bytes": (400, lambda request: request.replace(KEY.encode(), b"A" * 20)),
+    "a key of 17 bytes": (400, lambda request: request.replace(b"ZQ==", b"ZTE=")),
+    "a key of 18 bytes": (400, lambda request: request.replace(b"ZQ==", b"ZTEx")),
+    "a key without padding": (400, lambda request: request.replace(b"==", b"")),
+    "a key in the alphabet of URLs": (400, lambda request: request.replace(b"dGhl", b"d-_l")),
     "two keys": (400, lambda request: with_more(request, f"Sec-WebSocket-Key: {KEY}")),
     "a version like ours": (426, lambda request: request.replace(b"Version: 13", b"Version: 013")),
     "two versions": (400, lambda request: with_more(request, "Sec-WebSocket-Version: 13")),
@@ -381,6 +387,76 @@ def test_a_handshake_that_breaks_the_rules_is_refused(
     runner: Runner, status: int, change: Any
 ) -> None:
     assert status_of(runner, change(upgrade_request())) == status
+
+
+@loop_kinds("asyncio")
+@pytest.mark.parametrize("version", ["8", "12", "14", "8, 13", ""])
+def test_another_version_is_refused_with_the_one_that_is_spoken(
+    runner: Runner, version: str
+) -> None:
+    listener = runner.context().listen(host=HOST)
+    answer = ask(runner, listener, with_header("Sec-WebSocket-Version", version))
+    assert answer.status == 426
+    assert answer.headers.get_all("Sec-WebSocket-Version") == ["13"]
+
+
+# RFC 6455, section 4.2.1: whatever is not in the grammar of the handshake is answered with 400.
+
+
+@loop_kinds("asyncio")
+@pytest.mark.parametrize("protocol", ["a b", '"a"', "(a)", "a;x=1", "a/b", "gr\xfcn", "a, b c"])
+def test_a_malformed_offer_of_subprotocols_is_refused(runner: Runner, protocol: str) -> None:
+    offer = f"Sec-WebSocket-Protocol: {protocol}"
+    assert status_of(runner, with_more(upgrade_request(), offer)) == 400
+
+
+@loop_kinds("asyncio")
+@pytest.mark.parametrize(
+    "extension",
+    [
+        "foo bar",
+        "foo;",
+        "; a",
+        "foo; ; a",
+        "foo; =1",
+        "foo; a=",
+        "foo; a=1 2",
+        'foo; a="',
+        'foo; a=""',
+        'foo; a="1',
+        'foo; a="1 2"',
+        'foo; a="1, 2"',
+        'foo; a="1\\"',
+        'foo; a="1"2',
+        "foo; a==1",
+        "foo=1",
+        "(foo)",
+        "foo, bar baz",
+        "foo\r\nSec-WebSocket-Extensions: bar baz",
+    ],
+)
+def test_a_malformed_offer_of_extensions_is_refused(runner: Runner, extension: str) -> None:
+    offer = f"Sec-WebSocket-Extensions: {extension}"
+    assert status_of(runner, with_more(upgrade_request(), offer)) == 400
+
+
+@loop_kinds("asyncio")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Sec-WebSocket-Protocol: a,b ,\tc",
+        "Sec-WebSocket-Protocol: ,a,, b,",
+        "Sec-WebSocket-Protocol:",
+        "Sec-WebSocket-Protocol: a, a",
+        "Sec-WebSocket-Extensions: foo",
+        'Sec-WebSocket-Extensions: foo ;a; b = 1;c="2" , bar',
+        'Sec-WebSocket-Extensions: foo; a="\\1\\2"',
+        "Sec-WebSocket-Extensions: ,foo, ,bar; a;a",
+        "Sec-WebSocket-Extensions:",
+    ],
+)
+def test_an_offer_may_be_spelled_in_every_way_of_the_grammar(runner: Runner, line: str) -> None:
+    assert "Path" in headers_of(runner, with_more(upgrade_request(), line))
 
 
 @pytest.mark.parametrize(

@@ -191,12 +191,6 @@ def test_a_hundred_subprotocols_can_be_offered(runner: Runner) -> None:
     assert pair.connection("client").protocol == names[99]
 
 
-def test_a_malformed_offer_is_no_match(runner: Runner) -> None:
-    listener = listen(runner, protocol="chat")
-    answer = upgrade(runner, listener, f'{OFFER}: "chat", (chat), chat;x=1, chat chat\r\n')
-    assert (answer.status, answer.headers.get_all(OFFER)) == (101, [])
-
-
 # Headers for every upgrade
 
 
