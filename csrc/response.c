@@ -16,7 +16,30 @@ static bool is_interim(const struct status_line *line)
     return line->status >= 100 && line->status < 200 && line->status != 101;
 }
 
-/* What else is to be in a response with status 101 lws checks. */
+/* What is wrong with a response of status 101 (RFC 6455 section 4.1) and lws does not see; where it
+ * has words of its own, in these, which failures.py knows. */
+static const char *fault_of_upgrade(struct head head)
+{
+    struct text name;
+    struct text value;
+    int upgrades = 0;
+    int accepts = 0;
+    bool is_listed = false;
+    while (uvws_head_field(&head, &name, &value)) {
+        upgrades += uvws_text_is(name, "Upgrade");
+        accepts += uvws_text_is(name, "Sec-WebSocket-Accept");
+        is_listed |= uvws_text_is(name, "Connection") && uvws_text_lists(value, "upgrade");
+        if (uvws_text_is(name, "Sec-WebSocket-Protocol") && !value.size)
+            return "HS: PROTOCOL malformed";
+    }
+    if (upgrades > 1)
+        return "response has Upgrade more than once";
+    if (accepts > 1)
+        return "response has Sec-WebSocket-Accept more than once";
+    return is_listed ? "" : "HS: UPGRADE malformed";
+}
+
+/* The rest that is to be in a response of status 101 lws checks. */
 static int check_whole(uvws_connection *connection, struct head head)
 {
     struct client *client = connection->client;
@@ -33,6 +56,8 @@ static int check_whole(uvws_connection *connection, struct head head)
     else if (!uvws_text_is(line.version, "1.1"))
         snprintf(client->why, sizeof(client->why), "server speaks HTTP/%.*s, not HTTP/1.1",
                  (int)line.version.size, line.version.at);
+    else
+        snprintf(client->why, sizeof(client->why), "%s", fault_of_upgrade(head));
     return client->why[0] ? -1 : 0;
 }
 

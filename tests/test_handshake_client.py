@@ -81,6 +81,11 @@ def test_response_headers_arrive_in_their_order_and_spelling(runner: Runner, seg
         (b"Connection: Upgrade", b"connection: keep-alive, upgrade"),
         (b" Switching Protocols", b" Sure"),
         (b" Switching Protocols", b""),
+        (b"Upgrade: websocket", b"Upgrade:\twebsocket \t"),
+        (b"Connection: Upgrade", b"Connection: keep-alive\r\nConnection: Upgrade"),
+        (b"Connection: Upgrade", b"Connection: " + b"x-hop, " * 100 + b"Upgrade"),
+        (b"Accept: ", b"Accept:\t "),
+        (b"=\r\n", b"= \t\r\n"),
     ],
 )
 def test_a_response_may_be_spelled_otherwise(runner: Runner, change: bytes, to: bytes) -> None:
@@ -88,6 +93,13 @@ def test_a_response_may_be_spelled_otherwise(runner: Runner, change: bytes, to: 
     peer.send(upgrade_response(peer.take_head()).replace(change, to))
     runner.run(lambda: recorder.events)
     assert recorder.names == ["connect"]
+
+
+def test_white_space_around_the_subprotocol_does_not_count(runner: Runner) -> None:
+    peer, recorder = connect(runner, RawServer(runner), protocol=["one", "two"])
+    peer.send(upgrade_response(peer.take_head(), "Sec-WebSocket-Protocol: \t two\t \r\n"))
+    runner.run(lambda: recorder.events)
+    assert (recorder.names, recorder.connection.protocol) == (["connect"], "two")
 
 
 INTERIM = (
@@ -189,6 +201,21 @@ BROKEN = {
         b"",
         "response has no Sec-WebSocket-Accept",
     ),
+    "two accept keys": (
+        rb"(?m)^Sec-WebSocket-Accept: .*$",
+        rb"\g<0>\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r",
+        "response has Sec-WebSocket-Accept more than once",
+    ),
+    "two upgrades": (
+        rb"(?m)^Upgrade: .*$",
+        rb"\g<0>\nUpgrade: h2c\r",
+        "response has Upgrade more than once",
+    ),
+    "a list of upgrades": (
+        rb"(?m)^Upgrade: .*$",
+        b"Upgrade: websocket, h2c\r",
+        "Upgrade is not websocket: 'websocket, h2c'",
+    ),
     "upgrade to something else": (
         rb"(?m)^Upgrade: .*$",
         b"Upgrade: h2c\r",
@@ -200,6 +227,16 @@ BROKEN = {
         rb"(?m)^Connection: .*$",
         b"Connection: close\r",
         "Connection is not Upgrade: 'close'",
+    ),
+    "the beginning of a word in connection": (
+        rb"(?m)^Connection: .*$",
+        b"Connection: Up\r",
+        "Connection is not Upgrade: 'Up'",
+    ),
+    "an empty subprotocol": (
+        rb"\r\n\r\n$",
+        b"\r\nSec-WebSocket-Protocol: \r\n\r\n",
+        "server chose a subprotocol that was not offered: ''",
     ),
     "a subprotocol that was not offered": (
         rb"\r\n\r\n$",
@@ -231,6 +268,13 @@ def test_what_breaks_the_rules_is_shown(
     error = changed(runner, change, to)
     assert str(error) == message
     assert isinstance(error.headers, uvws.Headers)
+
+
+def test_the_accept_key_compares_with_case(runner: Runner) -> None:
+    peer, recorder = connect(runner, RawServer(runner))
+    answer = upgrade_response(peer.take_head())
+    peer.send(re.sub(rb"(?<=Accept: ).*", lambda key: key[0].swapcase(), answer))
+    assert str(error_of(runner, recorder)).startswith("Sec-WebSocket-Accept is wrong: ")
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.2", "2.0"])
