@@ -68,6 +68,9 @@ typedef struct uvws_listener uvws_listener;
 #define UVWS_EVENT_PING_TIMEOUT 20
 #define UVWS_EVENT_WORDS        4
 
+/* Added to the close code of a CLOSED event: the code came in a Close frame of the peer's. */
+#define UVWS_CODE_OF_PEER 65536
+
 /* Why a connect failed: the fourth word of a UVWS_EVENT_CONNECT_FAILED record. */
 #define UVWS_FAILURE_NETWORK 1
 #define UVWS_FAILURE_TIMEOUT 2
@@ -269,6 +272,17 @@ int uvws_pause(uvws_connection *connection);
 int uvws_resume(uvws_connection *connection);
 /* Writes the peer's address as text, NUL at the end; returns its length, 0 where there is none. */
 int uvws_peer_address(const uvws_connection *connection, char *out, size_t size);
+/* The peer's TCP port; 0 where there is none. */
+int uvws_peer_port(const uvws_connection *connection);
+/* The descriptor, -1 where there is none: to ask the system about it. */
+int uvws_descriptor(const uvws_connection *connection);
+/* Whether the event DRAIN is wanted, from now on. */
+int uvws_want_drain(uvws_connection *connection, int wanted);
+/* Ends an open or closing connection without another word; the event CLOSED follows. */
+int uvws_abort(uvws_connection *connection);
+/* The round trip of the last Ping of the context's own that was answered, in microseconds; 0 where
+ * none was since this was asked. */
+int64_t uvws_take_latency(uvws_connection *connection);
 /* A closed connection's struct goes back to the context; the pointer is not to be used again. */
 void uvws_connection_release(uvws_connection *connection);
 /* Python has made its object of a large message: the memory is the context's again. */

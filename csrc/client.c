@@ -111,12 +111,18 @@ void uvws_client_failed(uvws_connection *connection, const char *reason, size_t 
     uvws_buffer_free(&explained);
 }
 
+/* lws will close a descriptor that it cannot name by its connection any more: see evlib.c. */
 static void abandon_attempt(uvws_connection *connection)
 {
+    uvws_context *context = connection->context;
+    uvws_watch *watch = uvws_watch_find(context, lws_get_socket_fd(connection->wsi));
+    if (watch && watch->connection == connection)
+        uvws_watch_drop(context, watch->fd);
     if (connection->client)
         connection->client->attempting = false;
     lws_set_opaque_user_data(connection->wsi, NULL);
     lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    uvws_wake(context);
 }
 
 /* Python's answer to the last failure, to a failed name look-up, or to the end of the context. */

@@ -218,6 +218,7 @@ void uvws_connection_ended(uvws_connection *connection)
     uvws_context *context = connection->context;
     int code = final_code(connection);
     bool announced = connection->announced;
+    bool of_peer = connection->close_by_peer && !connection->refused;
     connection->end_unseen = connection->end_unseen || connection->state == UVWS_CONNECTED;
     connection->state = UVWS_CLOSED;
     connection->wsi = NULL;
@@ -230,6 +231,8 @@ void uvws_connection_ended(uvws_connection *connection)
         connection->close_reason_size = 0;
     uvws_tx_clear(connection);
     uvws_message_clear(connection);
+    if (of_peer)
+        code |= UVWS_CODE_OF_PEER;
     uvws_event_promised_with_payload(context, UVWS_EVENT_CLOSED, connection->slot,
                                      connection->close_reason, connection->close_reason_size, code,
                                      code);
@@ -338,4 +341,48 @@ int uvws_resume(uvws_connection *connection)
     bool told = uvws_event(connection->context, UVWS_EVENT_RESUMED, connection->slot, 0, 0, 0);
     set_paused(connection, false);
     return told ? UVWS_OK : UVWS_NO_MEMORY;
+}
+
+int uvws_want_drain(uvws_connection *connection, int wanted)
+{
+    if (!connection)
+        return UVWS_NOT_OPEN;
+    int result = uvws_context_check_thread(connection->context);
+    if (!result)
+        connection->wants_drain = wanted != 0;
+    return result;
+}
+
+/* By way of a timer of lws's, which may be at work on this connection or another one now. */
+int uvws_abort(uvws_connection *connection)
+{
+    if (!connection)
+        return UVWS_NOT_OPEN;
+    int result = uvws_context_check_thread(connection->context);
+    if (result)
+        return result;
+    if (!connection->wsi || !connection->announced || connection->state == UVWS_CLOSED)
+        return UVWS_NOT_OPEN;
+    connection->state = UVWS_CLOSING;
+    connection->close_wanted = false;
+    set_paused(connection, false);
+    lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    uvws_wake(connection->context);
+    return UVWS_OK;
+}
+
+int uvws_descriptor(const uvws_connection *connection)
+{
+    if (!connection || uvws_context_check_thread(connection->context))
+        return -1;
+    return connection->wsi ? (int)lws_get_socket_fd(connection->wsi) : -1;
+}
+
+int64_t uvws_take_latency(uvws_connection *connection)
+{
+    if (!connection || uvws_context_check_thread(connection->context))
+        return 0;
+    int64_t latency = connection->latency;
+    connection->latency = 0;
+    return latency;
 }

@@ -21,10 +21,14 @@ static void set_ipv6(struct peer *peer, const struct in6_addr *address)
 void uvws_peer_set(struct peer *peer, const struct sockaddr_storage *address)
 {
     if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *ipv4 = (const struct sockaddr_in *)address;
         peer->family = AF_INET;
-        memcpy(peer->address, &((const struct sockaddr_in *)address)->sin_addr, 4);
+        peer->port = ntohs(ipv4->sin_port);
+        memcpy(peer->address, &ipv4->sin_addr, 4);
     } else if (address->ss_family == AF_INET6) {
-        set_ipv6(peer, &((const struct sockaddr_in6 *)address)->sin6_addr);
+        const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)address;
+        peer->port = ntohs(ipv6->sin6_port);
+        set_ipv6(peer, &ipv6->sin6_addr);
     }
 }
 
@@ -63,4 +67,12 @@ int uvws_peer_address(const uvws_connection *connection, char *out, size_t size)
     if (!peer->family)
         return connection->wsi ? unix_path(lws_get_socket_fd(connection->wsi), out, size) : 0;
     return inet_ntop(peer->family, peer->address, out, (socklen_t)size) ? (int)strlen(out) : 0;
+}
+
+int uvws_peer_port(const uvws_connection *connection)
+{
+    if (!connection)
+        return 0;
+    int result = uvws_context_check_thread(connection->context);
+    return result ? result : connection->peer.port;
 }

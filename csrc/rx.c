@@ -191,9 +191,13 @@ int uvws_rx_ping(uvws_connection *connection, const char *payload, size_t size)
 
 int uvws_rx_pong(uvws_connection *connection, const char *payload, size_t size)
 {
-    if (connection->state != UVWS_CONNECTED ||
-        uvws_timeouts_is_ours(connection->context, payload, size) ||
-        uvws_event_with_payload(connection->context, UVWS_EVENT_PONG, connection->slot, payload,
+    if (connection->state != UVWS_CONNECTED)
+        return 0;
+    if (uvws_timeouts_is_ours(connection->context, payload, size)) {
+        uvws_timeouts_answered(connection);
+        return 0;
+    }
+    if (uvws_event_with_payload(connection->context, UVWS_EVENT_PONG, connection->slot, payload,
                                 size, 0))
         return 0;
     return uvws_refuse_no_memory(connection);

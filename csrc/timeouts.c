@@ -85,6 +85,7 @@ static void hear(uvws_connection *connection)
 static void ping(uvws_connection *connection)
 {
     connection->pinged_at = connection->context->clock;
+    connection->ping_sent = lws_now_usecs();
     uvws_tx_ping(connection, connection->context->ping, UVWS_PING_SIZE);
 }
 
@@ -201,4 +202,11 @@ bool uvws_timeouts_is_ours(const uvws_context *context, const char *payload, siz
 void uvws_timeouts_stop(uvws_context *context)
 {
     lws_sul_cancel(&context->sweep);
+}
+
+void uvws_timeouts_answered(uvws_connection *connection)
+{
+    if (connection->ping_sent)
+        connection->latency = lws_now_usecs() - connection->ping_sent;
+    connection->ping_sent = 0;
 }

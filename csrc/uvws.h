@@ -97,7 +97,8 @@ struct handshake {
 
 /* An IP address. It is kept because a connection that was reset can no longer be asked. */
 struct peer {
-    uint8_t family;      /* AF_INET, AF_INET6, or 0 where there is none */
+    uint8_t family; /* AF_INET, AF_INET6, or 0 where there is none */
+    uint16_t port;
     uint8_t address[16]; /* the first four bytes for AF_INET */
 };
 
@@ -139,6 +140,8 @@ struct uvws_connection {
     bool heard;        /* of the peer, since the last sweep: timeouts.c */
     int64_t pinged_at; /* on the context's clock; 0: no Ping of ours waits for an answer */
     int64_t heard_at;  /* when the peer was last heard of, on the context's clock; 0: not known */
+    lws_usec_t ping_sent; /* when the last Ping of ours was; 0: it was answered */
+    int64_t latency;      /* of its answer, until Python asks; microseconds */
 
     uint32_t head_checked; /* bytes of the peer's head that are known to be fine: head.c */
 
@@ -456,6 +459,7 @@ void uvws_clients_stop_timers(uvws_context *context);
 /* timeouts.c */
 void uvws_timeouts_init(uvws_context *context);
 void uvws_timeouts_begin(uvws_connection *connection);
+void uvws_timeouts_answered(uvws_connection *connection);
 bool uvws_timeouts_is_ours(const uvws_context *context, const char *payload, size_t size);
 void uvws_timeouts_stop(uvws_context *context);
 

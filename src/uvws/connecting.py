@@ -34,6 +34,7 @@ class ConnectOptions:
     verify: bool
     compression: Deflate | None
     wants_drain: bool
+    address: Address | None = None  # where to connect to, if not where the URL says
 
 
 class Connecting:
@@ -57,20 +58,25 @@ class Connecting:
         Behind a proxy it is the proxy's own: that of the server is for the proxy to look up.
         """
         url = self._options.url
-        nearest = self._options.proxy or url
+        host, port = self._nearest()
         if logs.enabled:
             # Not the rest of the URL, nor headers or credentials: there are secrets in them.
             scheme = "wss" if url.secure else "ws"
             where = url.unix_path or f"{url.host} port {url.port}"
-            if nearest is not url:
-                where += f" through the proxy {nearest.host} port {nearest.port}"
+            if self._options.proxy is not None:
+                where += f" through the proxy {host} port {port}"
             logs.log.debug("%s: connecting by %s to %s", self._connection.label, scheme, where)
-        if url.unix_path is not None or _is_address(nearest.host):
-            self._addresses = [(nearest.host, nearest.port)]
+        if url.unix_path is not None or _is_address(host):
+            self._addresses = [(host, port)]
             self.try_next()
             return
-        resolve = self._core.adapter.resolve
-        self._cancel_resolve = resolve(nearest.host, nearest.port, self._resolved)
+        self._cancel_resolve = self._core.adapter.resolve(host, port, self._resolved)
+
+    def _nearest(self) -> Address:
+        """Return the host, or its address, and the port that TCP connects to."""
+        if self._options.proxy is not None:
+            return self._options.proxy.host, self._options.proxy.port
+        return self._options.address or (self._options.url.host, self._options.url.port)
 
     def _resolved(self, answer: list[Address] | OSError) -> None:
         if self._cancel_resolve is None:
@@ -80,8 +86,7 @@ class Connecting:
             self._report(_without_descriptors() or answer)
             return
         if not answer:
-            nearest = self._options.proxy or self._options.url
-            self._report(OSError(f"no address for {nearest.host}"))
+            self._report(OSError(f"no address for {self._nearest()[0]}"))
             return
         self._addresses = list(dict.fromkeys(answer))
         self.go_on()

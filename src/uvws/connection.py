@@ -69,6 +69,9 @@ class Callbacks:
         return cls(**{name: options.callback(name, value) for name, value in given.items()})
 
 
+_NOBODY = Callbacks(None, None, None, None, None, None)
+
+
 def _ignore(_connection: Connection, _data: object) -> None:
     """Deliver to nobody any more."""
 
@@ -98,11 +101,13 @@ class Connection:
         "_on_end",
         "_paused",
         "_peer_address",
+        "_peer_port",
         "_protocol",
         "_slot",
         "_stash",
         "_state",
         "address",
+        "closed_by_peer",
         "deliver",
     )
 
@@ -120,6 +125,8 @@ class Connection:
         self._on_end: Callable[[], object] | None = None
         self._protocol: str | None = None
         self._peer_address: str | None = None
+        self._peer_port: int | None = None
+        self.closed_by_peer = False
         self._paused = False
         # What was read before a pause took effect, each with whether it is a message.
         self._held: deque[tuple[Callable[[], None], bool]] | None = None
@@ -444,6 +451,40 @@ class Connection:
             self._stash = {}
         return self._stash
 
+    # For uvws.aio
+
+    @property
+    def peer_port(self) -> int:
+        """The peer's TCP port; 0 where there is none."""
+        if self._peer_port is None and self._c != ffi.NULL:
+            self._peer_port = max(0, lib.uvws_peer_port(self._c))
+        return self._peer_port or 0
+
+    def fileno(self) -> int:
+        """Return the descriptor, which stays C's; -1 where there is none."""
+        return int(lib.uvws_descriptor(self._c))
+
+    def want_drain(self, wanted: bool) -> None:
+        """Say whether `on_drain` is to be called from now on."""
+        lib.uvws_want_drain(self._c, wanted)
+
+    def write_now(self) -> None:
+        """Give the socket what it takes of what is queued, instead of when the loop comes round."""
+        if not self._core.closed:
+            self._core.flush()
+
+    def take_latency(self) -> float:
+        """Return the round trip of the last Ping of C's own that was answered since, in seconds."""
+        return float(lib.uvws_take_latency(self._c)) / 1e6
+
+    def replace_callbacks(self, callbacks: Callbacks) -> None:
+        """Call others from now on."""
+        self._callbacks = callbacks
+
+    def detach(self) -> None:
+        """Call nobody any more, and let them go."""
+        self._callbacks = _NOBODY
+
     # Events, as core.py dispatches them
 
     def start_connecting(self, connecting: Any) -> None:
@@ -479,6 +520,21 @@ class Connection:
     def call_at_end(self, on_end: Callable[[], object]) -> None:
         """Have something called when the connection is over, however that happens."""
         self._on_end = on_end
+
+    def give_up(self) -> None:
+        """End it without another word, in whatever state; for uvws.aio.
+
+        While connecting nothing is heard of it any more, else `on_close` follows.
+        """
+        connecting, self._connecting = self._connecting, None
+        if self._state is not None:
+            return
+        if connecting is not None and lib.uvws_state(self._c) == lib.UVWS_CONNECTING:
+            connecting.cancel()
+            self.discard()
+            return
+        self._connecting = connecting
+        lib.uvws_abort(self._c)
 
     def discard(self) -> None:
         """Connecting or adopting could not even begin: nobody knows of this connection."""
@@ -571,8 +627,9 @@ class Connection:
         if self._callbacks.on_drain is not None and self.deliver is not _ignore:
             self._callbacks.on_drain(self)
 
-    def ended(self, code: int, reason: bytes) -> None:
-        """The network side is gone."""
+    def ended(self, code: int, reason: bytes, *, by_peer: bool) -> None:
+        """The network side is gone; whether the code came in a Close frame of the peer's."""
+        self.closed_by_peer = by_peer
         if logs.enabled:
             logs.log.debug("%s: closed with %d", self.label, code)
         self._forget(State.CLOSED)
@@ -637,6 +694,8 @@ class Connection:
         """C's struct goes back, the slot is free."""
         if self._peer_address is None and not released:
             self._peer_address = address_of(self._c)
+        if not released:
+            self._peer_port = max(0, lib.uvws_peer_port(self._c))
         c, self._c = self._c, ffi.NULL
         self.address = 0
         self._state = state

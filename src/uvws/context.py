@@ -134,6 +134,12 @@ class Context:
         state = "closed" if self._core is None or self._core.closed else "open"
         return f"<uvws.Context {state} at {id(self):#x}>"
 
+    @property
+    def core(self) -> Core:
+        """For the other modules of this package: what outlives this object."""
+        assert self._core is not None  # __init__ has returned
+        return self._core
+
     def _usable(self) -> Core:
         core = self._core
         assert core is not None  # __init__ has returned
@@ -257,10 +263,16 @@ class Context:
         )
         timeout = options.timeout("connect_timeout", connect_timeout)
         if connect_options.url.secure:
-            self._set_up_client_tls(core)
+            self.set_up_client_tls()
         return _start_connecting(core, connect_options, callbacks, limits, timeout)
 
-    def _set_up_client_tls(self, core: Core) -> None:
+    def set_up_client_tls(self) -> None:
+        """For the other modules of this package: read the certificates, the first time.
+
+        Raises:
+            uvws.TLSError: they cannot be used.
+        """
+        core = self.core
         error = ffi.new("char[]", ERROR_SIZE)
         pem, kept = self._tls.for_c()
         if lib.uvws_client_tls(core.c, pem, error, ERROR_SIZE) != lib.UVWS_OK:

@@ -36,6 +36,7 @@ _BINARY = lib.UVWS_EVENT_BINARY
 _LARGE_TEXT = lib.UVWS_EVENT_LARGE_TEXT
 _LARGE_BINARY = lib.UVWS_EVENT_LARGE_BINARY
 _UNPIN = lib.UVWS_EVENT_UNPIN
+_CODE_OF_PEER = lib.UVWS_CODE_OF_PEER
 
 _registered: set[Core] = set()
 
@@ -62,6 +63,8 @@ class Core:
         self.is_copy = False  # in a process that was forked
         self.context: weakref.ref[Context] | None = None
         self._live_context: Context | None = None
+        # Of a context that is meant to be closed with its loop: see aio/contexts.py.
+        self.when_closed: Callable[[], object] | None = None
         # What was adopted, by the identity of the socket: see adopting.py.
         self.adopted: dict[tuple[int, int], object] = {}
         self._pinned: dict[int, bytes] = {}
@@ -129,8 +132,12 @@ class Core:
 
     def live_changed(self) -> None:
         """Keep the Context from being collected while it has a listener or a connection."""
-        live = bool(self.connections or self.open_listeners)
-        self._live_context = self.context() if live and self.context is not None else None
+        self._live_context = self.context() if self.is_live and self.context is not None else None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a connection or a listener."""
+        return bool(self.connections or self.open_listeners)
 
     # Closing
 
@@ -160,6 +167,9 @@ class Core:
         lib.uvws_context_close(self.c, loop_is_closed)
         self._pinned.clear()
         self._live_context = None
+        when_closed, self.when_closed = self.when_closed, None
+        if when_closed is not None:
+            when_closed()
         if logs.enabled:
             logs.log.debug("%s: closed", self._label)
 
@@ -167,8 +177,11 @@ class Core:
         """The loop is closed under the context: an error of the user's, and survivable."""
         if self.closed or self.is_copy:
             return
+        expected = self.when_closed is not None and not self.is_live
         # A loop of libuv that says it is closed still has its handles, and waits for them to close.
         self._close(loop_is_closed=not self.adapter.uv_loop)
+        if expected:
+            return
         # Last, since the warning may be an exception.
         warnings.warn(
             "the event loop was closed before its uvws.Context", ResourceWarning, stacklevel=2
@@ -293,7 +306,10 @@ class Core:
         elif kind == lib.UVWS_EVENT_ADOPTED:
             connection.adopted()
         elif kind == lib.UVWS_EVENT_CLOSED:
-            connection.in_order(partial(connection.ended, third, payload[first : first + second]))
+            by_peer = third >= _CODE_OF_PEER
+            code = third - _CODE_OF_PEER if by_peer else third
+            reason = payload[first : first + second]
+            connection.in_order(partial(connection.ended, code, reason, by_peer=by_peer))
         elif kind == lib.UVWS_EVENT_CONNECT_FAILED:
             connection.attempt_failed(third & 0xFF, third >> 8, payload[first : first + second])
         elif kind == lib.UVWS_EVENT_MESSAGE_TOO_BIG:
