@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from support.coroutines import KINDS as COROUTINE_KINDS
+from support.coroutines import Coroutines
 from support.patches import NEEDS_PATCHES, is_patched
 from support.peers import ClientThread, ServerThread
 from support.runners import KINDS, Runner, make_runner
@@ -101,6 +103,15 @@ def runner(request: pytest.FixtureRequest, no_leaked_descriptors: None) -> Itera
     reported = running.reported
     if reported:
         pytest.fail(f"reported through the loop: {reported!r}")
+
+
+@pytest.fixture(params=COROUTINE_KINDS)
+def run(request: pytest.FixtureRequest, no_leaked_descriptors: None) -> Iterator[Coroutines]:
+    """Run a coroutine on a loop of each kind that can: run(coroutine())."""
+    running = Coroutines(request.param)
+    yield running
+    if running.reported:
+        pytest.fail(f"reported through the loop: {running.reported!r}")
 
 
 @pytest.fixture
