@@ -28,7 +28,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SANITIZE_SCALE := 5
 MEMCHECK_SCALE := 30
 
-.PHONY: help setup demo test autobahn lint format sanitize sanitize-tests memcheck wheel clean FORCE
+.PHONY: websockets-tests help setup demo test autobahn lint format sanitize sanitize-tests memcheck wheel clean FORCE
 .PHONY: soak hostile bench bench-publish bench-setup instructions profile faults faults-run fuzz
 
 help:
@@ -47,6 +47,7 @@ help:
 	@echo "make bench-publish  put the last results into README.md and docs/performance.md"
 	@echo "make instructions   count instructions per message (ARGS=--check: against those kept)"
 	@echo "make profile        where the time goes, by perf (ARGS=\"--row 64B-32\")"
+	@echo "make websockets-tests  the asyncio tests of the websockets package, about uvws.aio"
 	@echo "make wheel          a wheel in dist/"
 	@echo "make clean          remove all that was built"
 	@echo
@@ -164,6 +165,10 @@ instructions:
 # In the developer's environment: what a wheel holds is stripped of the names.
 profile: setup
 	@.venv/bin/python bench/perf.py $(ARGS)
+
+# The asyncio tests of the `websockets` package, from its source package, with uvws.aio on one side.
+websockets-tests: setup
+	@$(BIN)/python tests/run_websockets_suite.py
 
 # --- Under instruments --------------------------------------------------------------------------
 
