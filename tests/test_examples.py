@@ -550,6 +550,35 @@ def test_proxy_says_what_went_wrong(example: StartExample, server: StartServer) 
     assert "refused" in running.stderr
 
 
+# --- async/await ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("without", [(), ("uvloop",)], ids=["uvloop", "asyncio"])
+def test_aio_echo_serves_and_says_goodbye(example: StartExample, without: tuple[str, ...]) -> None:
+    running = example("aio_echo", 0, without=without)
+    with client_of(running, max_size=None) as client:
+        echoes(client)
+        running.send_signal(signal.SIGINT)
+        assert closed_with(client) == 1001
+    assert "connected: ('127.0.0.1', " in running.finish()
+
+
+def test_aio_echo_connects_again_after_a_loss(example: StartExample, server: StartServer) -> None:
+    seen: list[str | bytes] = []
+
+    def lose_the_first(connection: ServerConnection) -> None:
+        seen.append(connection.recv())
+        if len(seen) == 1:
+            connection.close(1011)
+            return
+        connection.send(seen[-1])
+        echo(connection)
+
+    running = example("aio_echo", "--connect", server(lose_the_first), "--most", 2)
+    assert running.finish() == "received 'message 0'\nreceived 'message 1'\n"
+    assert seen == ["message 0", "message 0"]
+
+
 # --- TLS ------------------------------------------------------------------------------------------
 
 
