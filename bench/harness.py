@@ -55,13 +55,20 @@ class Peer:
 
     def missing(self) -> list[str]:
         """The modules that this Python lacks, and the libraries that the system does."""
-        modules = [name for name in self.needs if importlib.util.find_spec(name) is None]
+        modules = [name for name in self.needs if not _is_installed(name)]
         return modules + [f"lib{n}" for n in self.libraries if ctypes.util.find_library(n) is None]
 
     def command(self, role: str, *options: str) -> list[str]:
         """The command line of its server, client or roundtrip."""
         script = BENCH / f"{role}s" / f"{self.family}_{role}.py"
         return [sys.executable, str(script), *self.arguments, *options]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it would be in
+        return False
 
 
 YARDSTICK = "picows"
@@ -73,15 +80,21 @@ PEERS = {
         Peer("uvws-asyncio", "uvws", ("asyncio",), ("uvws",), ours=True),
         Peer("picows", "picows", (), ("picows", "uvloop")),
         Peer("websockets", "websockets", (), ("websockets", "uvloop")),
+        Peer("uvws.aio", "uvws_aio", (), ("uvws", "uvloop"), ours=True),
+        Peer("picows.websockets", "picows_websockets", (), ("picows.websockets", "uvloop")),
         Peer("aiohttp", "aiohttp", (), ("aiohttp", "uvloop")),
         Peer("socketify", "socketify", (), ("socketify",), libraries=("uv",)),
     )
 }
+# With coroutines: two of them are measured in rows of their own, against each other and websockets.
+AWAITED = ("uvws.aio", "picows.websockets")
+WITH_COROUTINES = (*AWAITED, "websockets")
+IN_MOST_ROWS = tuple(name for name in PEERS if name not in AWAITED)
 DEFAULT_PEERS = tuple(name for name in PEERS if name != "uvws-asyncio")
 # picows has no compression, and socketify's has a level of its own that cannot be set.
-COMPRESSING = tuple(name for name in PEERS if name not in ("picows", "socketify"))
+COMPRESSING = tuple(name for name in IN_MOST_ROWS if name not in ("picows", "socketify"))
 # socketify has no client.
-WITH_CLIENTS = tuple(name for name in PEERS if name != "socketify")
+WITH_CLIENTS = tuple(name for name in IN_MOST_ROWS if name != "socketify")
 
 
 def say(text: str) -> None:

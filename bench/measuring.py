@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness import PEERS, BenchError, Cores, Peer, Server
+from harness import IN_MOST_ROWS, BenchError, Cores, Peer, Server
 from programs import Certificate, build
 
 # The load generator gives up by itself before that.
@@ -82,7 +82,7 @@ class Row:
     label: str
     unit: str
     measure: Callable[[Bench, Peer], Measured]
-    peers: Sequence[str] = tuple(PEERS)
+    peers: Sequence[str] = IN_MOST_ROWS
     floor: Peer | None = None
 
 

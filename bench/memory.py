@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness import COMPRESSING, PEERS, Peer, running, table
+from harness import COMPRESSING, IN_MOST_ROWS, Peer, running, table
 from holding import SETTLE_SECONDS, holding, load_options
 from measuring import Bench, Survey
 
@@ -24,7 +24,7 @@ class Kind:
 
     name: str
     label: str
-    peers: Sequence[str] = tuple(PEERS)
+    peers: Sequence[str] = IN_MOST_ROWS
     size: int = 64
     tls: bool = False
     deflate: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import aiorows
 import clientrows
 import echo
 import idle
@@ -10,7 +11,9 @@ import roundtriprows
 import serverrows
 
 ROWS = {
-    row.name: row for module in (echo, clientrows, roundtriprows, serverrows) for row in module.ROWS
+    row.name: row
+    for module in (echo, clientrows, roundtriprows, serverrows, aiorows)
+    for row in module.ROWS
 }
 SURVEYS = {survey.name: survey for survey in (*idle.SURVEYS, *memory.SURVEYS)}
 NAMES = (*ROWS, *SURVEYS)
