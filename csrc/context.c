@@ -198,6 +198,6 @@ int uvws_context_say_goodbye(uvws_context *context, int code)
     uvws_connection *connection = NULL;
     while ((connection = uvws_connection_after(context, connection)))
         if (connection->announced)
-            count += uvws_tx_goodbye(connection, code);
+            count += uvws_tx_goodbye(connection, code, "");
     return count;
 }

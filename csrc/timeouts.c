@@ -89,8 +89,10 @@ static void ping(uvws_connection *connection)
     uvws_tx_ping(connection, connection->context->ping, UVWS_PING_SIZE);
 }
 
+/* What the peer is told it may yet read, where it was only slow. */
 static void end_dead(uvws_connection *connection)
 {
+    uvws_tx_goodbye(connection, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "keepalive ping timeout");
     uvws_event(connection->context, UVWS_EVENT_PING_TIMEOUT, connection->slot,
                connection->limits.ping_timeout, 0, 0);
     uvws_connection_closing(connection);

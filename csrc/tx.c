@@ -25,6 +25,7 @@
 #define TURN_SIZE       (4 * PIECE_SIZE)
 #define CLOSING_TIMEOUT 5 /* seconds */
 #define TLS_RECORD_MAX  16384
+#define GOODBYE_REASON  64 /* bytes */
 
 struct tx_chunk {
     struct tx_chunk *next;
@@ -482,15 +483,18 @@ int uvws_tx_write(uvws_connection *connection)
 }
 
 /* What can be written at once is written, then a Close frame, and nobody waits for the answer. */
-bool uvws_tx_goodbye(uvws_connection *connection, int code)
+bool uvws_tx_goodbye(uvws_connection *connection, int code, const char *reason)
 {
-    uint8_t frame[FRAME_HEADER_MAX + 2];
-    uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
+    uint8_t frame[FRAME_HEADER_MAX + 2 + GOODBYE_REASON];
+    uint8_t payload[2 + GOODBYE_REASON] = {(uint8_t)(code >> 8), (uint8_t)code};
+    size_t reason_size = strnlen(reason, GOODBYE_REASON);
     struct lws *wsi = connection->wsi;
     if (!wsi || connection->state != UVWS_CONNECTED || lws_partial_buffered(wsi) ||
         lws_has_failed_it(connection) || uvws_tx_write(connection) < 0 || connection->tx_head ||
         lws_partial_buffered(wsi))
         return false;
-    size_t size = uvws_frame_build(connection, frame, FRAME_FINAL | OPCODE_CLOSE, payload, 2);
+    memcpy(payload + 2, reason, reason_size);
+    size_t size =
+        uvws_frame_build(connection, frame, FRAME_FINAL | OPCODE_CLOSE, payload, 2 + reason_size);
     return size && write_raw(connection, frame, size) >= 0;
 }

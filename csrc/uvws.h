@@ -352,7 +352,7 @@ void uvws_tx_clear(uvws_connection *connection);
 void uvws_tx_clear_but_begun(uvws_connection *connection);
 void uvws_tx_free_spares(uvws_context *context);
 void uvws_tx_deadline(uvws_connection *connection);
-bool uvws_tx_goodbye(uvws_connection *connection, int code);
+bool uvws_tx_goodbye(uvws_connection *connection, int code, const char *reason);
 
 /* frame.c */
 #define FRAME_HEADER_MAX    14

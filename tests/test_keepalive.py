@@ -99,6 +99,13 @@ def test_who_does_not_answer_is_dead(runner: Runner, side: str) -> None:
     assert len(pings_of(peer)) == 1
 
 
+def test_who_does_not_answer_is_told(runner: Runner) -> None:
+    peer, _ = raw_pair(runner, "server", ping_interval=INTERVAL, ping_timeout=0.2)
+    runner.run(peer.ended)
+    last = peer.frames()[-1]
+    assert (last.opcode, last.payload) == (CLOSE, b"\x03\xf3keepalive ping timeout")
+
+
 def test_who_does_not_even_read_is_dead_too(runner: Runner) -> None:
     peer, recorder = raw_pair(
         runner, "server", ping_interval=INTERVAL, ping_timeout=0.2, max_send_queue=0
