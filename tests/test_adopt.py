@@ -434,6 +434,38 @@ def test_a_unix_socket_has_no_peer_address(runner: Runner, connected: Connect, k
     assert adopted.connection.peer_address is None
 
 
+def test_headers_and_the_subprotocol_are_given_with_the_socket(
+    runner: Runner, connected: Connect
+) -> None:
+    sock, peer = connected()
+    request = upgrade_request(headers="Sec-WebSocket-Protocol: chat, superchat\r\n")
+    adopted = Adopted(
+        runner.context(),
+        sock,
+        initial_data=request,
+        protocol=["other", "superchat"],
+        headers=[("X-More", "1"), ("X-More", "2")],
+    )
+    runner.run(adopted.recorder.saw("connect"))
+    runner.run(peer.has_head)
+    assert adopted.connection.protocol == "superchat"
+    lines = peer.take_head().split(b"\r\n")
+    assert [line for line in lines if line.startswith(b"X-More")] == [b"X-More: 1", b"X-More: 2"]
+    assert b"Sec-WebSocket-Protocol: superchat" in lines
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"protocol": "a b"}, {"headers": {"Upgrade": "x"}}, {"headers": {"x": "\r\n"}}]
+)
+def test_wrong_headers_leave_the_socket_alone(
+    runner: Runner, connected: Connect, wrong: dict[str, Any]
+) -> None:
+    sock, _ = connected()
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Adopted(runner.context(), sock, **wrong)
+    assert sock.fileno() >= 0
+
+
 def test_there_is_no_subprotocol(runner: Runner, connected: Connect) -> None:
     sock, peer = connected()
     request = upgrade_request(headers="Sec-WebSocket-Protocol: chat, superchat\r\n")

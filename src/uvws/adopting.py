@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._core import ffi, lib
-from .compression import Deflate
 from .connection import Callbacks, Connection
 from .core import Core
 from .headers import Headers
@@ -25,9 +24,10 @@ _Identity = tuple[int, int]
 class Adopting:
     """Stands where a client has its attempts (see connecting.py): there is nothing to try again."""
 
-    def __init__(self, compression: Deflate | None) -> None:
+    def __init__(self, upgrades: Upgrades) -> None:
         self.failure: Exception | None = None  # what is known better than C says
-        self._upgrades = Upgrades([], [], compression, None)
+        self.protocol: str | None = None
+        self._upgrades = upgrades
 
     @property
     def need_asking(self) -> bool:
@@ -38,6 +38,7 @@ class Adopting:
         """Accept the upgrade."""
         answer = self._upgrades.decide(headers, _no_report)
         assert isinstance(answer, Accept)  # there is nobody to ask
+        self.protocol = answer.protocol
         try:
             accept(c, answer, self._upgrades.compression)
         except MemoryError as error:
@@ -60,7 +61,7 @@ class AdoptOptions:
     callbacks: Callbacks
     data: bytes
     limits: Limits
-    compression: Deflate | None
+    upgrades: Upgrades
 
 
 def adopt(core: Core, sock: Any, adopt_options: AdoptOptions) -> Connection:
@@ -92,7 +93,7 @@ def _no_report(_message: str, error: BaseException) -> None:
 
 def _hand_over(core: Core, fd: int, adopt_options: AdoptOptions) -> Connection:
     slot = ffi.new("uint32_t *")
-    adopting = Adopting(adopt_options.compression)
+    adopting = Adopting(adopt_options.upgrades)
     callbacks, data = adopt_options.callbacks, adopt_options.data
     limits = adopt_options.limits.for_c()
     struct = ffi.new(

@@ -428,6 +428,8 @@ class Context:
         sock: Any,
         *,
         initial_data: bytes | bytearray | memoryview | None = None,
+        protocol: str | Sequence[str] | None = None,
+        headers: HeaderPairs | None = None,
         max_message_size: int = SERVER_MESSAGE_SIZE,
         max_send_queue: int = SERVER_SEND_QUEUE,
         on_send_overflow: SendOverflow | str = SendOverflow.CLOSE,
@@ -454,6 +456,9 @@ class Context:
             sock: a connected TCP or Unix stream socket, or an object with `fileno()`.
             initial_data: what was already read from it: the request, or its beginning, or the
                 request and what follows it.
+            protocol: subprotocols, as for `listen`.
+            headers: headers for the response; 8192 bytes at most, together with the longest
+                subprotocol.
             max_message_size: largest message to accept, in bytes, after decompression; 0 for no
                 limit. A larger one ends the connection with 1009.
             max_send_queue: how much may be queued for a peer that does not read, in bytes, frame
@@ -523,7 +528,9 @@ class Context:
                 max_header_size=max_header_size,
                 handshake_timeout=handshake_timeout,
             ),
-            compression=compression_option(compression),
+            upgrades=checked_upgrades(
+                options.protocols(protocol), headers, compression_option(compression), None
+            ),
         )
         return adopting.adopt(core, sock, adopt_options)
 
