@@ -28,13 +28,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SANITIZE_SCALE := 5
 MEMCHECK_SCALE := 30
 
-.PHONY: websockets-tests help setup demo test autobahn lint format sanitize sanitize-tests memcheck wheel clean FORCE
+.PHONY: help setup demo test autobahn websockets-tests uvicorn-tests lint format sanitize \
+        sanitize-tests memcheck wheel clean FORCE
 .PHONY: soak hostile bench bench-publish bench-setup instructions profile faults faults-run fuzz
 
 help:
 	@echo "make demo           set up, then show an echo server and its clients at work"
 	@echo "make test           set up, then run the tests (ARGS=\"-k name\" for some of them)"
 	@echo "make autobahn       Autobahn's conformance tests (ARGS=\"--cases '1.*' --roles server\")"
+	@echo "make uvicorn-tests  uvicorn's own tests of WebSockets, against uvws"
 	@echo "make lint           ruff, mypy and clang-format, changing nothing"
 	@echo "make format         put the sources into the form that lint wants"
 	@echo "make sanitize       the whole suite under the address and undefined-behaviour sanitizers"
@@ -118,6 +120,12 @@ autobahn: setup
 	    env PYTHONPATH=tests $(BIN)/python -m conformance.python2
 	@PYTHONPATH=tests $(BIN)/python -m conformance $(or $(ARGS),--report docs/autobahn.md)
 
+# What its tests need besides ours is installed for them alone.
+uvicorn-tests: setup
+	@tools/quietly "Installing what uvicorn's tests need" $(LOG) \
+	    $(PIP) install httpx2 a2wsgi wsproto zttp
+	@$(BIN)/python tests/run_uvicorn_suite.py build/uvicorn $(ARGS)
+
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -136,7 +144,7 @@ format: setup
 IN_BENCH := $(MAKE) VENV=.venv-bench
 
 $(VENV)/.bench: $(VENV)/.inputs pyproject.toml build_lws.py \
-                $(wildcard csrc/* csrc/lws-patches/* src/uvws/*.py src/uvws/*.h)
+                $(wildcard csrc/* csrc/lws-patches/* src/uvws/*.py src/uvws/*/*.py src/uvws/*.h)
 	@tools/system-packages "$(PYTHON)" openssl libuv.so.1=libuv1
 	@rm -rf build/bench-wheel
 	@PATH="$(abspath $(BIN)):$$PATH" tools/quietly \

@@ -21,6 +21,8 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_a_client_that_reads_slowly_gets_all_of_a_large_body",
         "test_a_close_behind_data_that_nobody_reads_is_given_up",
         "test_a_compressed_message_behind_the_request",
+        "test_a_frame_in_the_segment_of_the_request",
+        "test_frames_that_come_before_the_application_accepts",
         "test_a_compressing_client_of_another_package",
         "test_a_connection_knows_request_response_and_addresses",
         "test_a_dead_peer_releases_what_was_queued_for_it",
