@@ -72,7 +72,7 @@ def _is_installed(module: str) -> bool:
 
 
 YARDSTICK = "picows"
-PEERS = {
+LIBRARIES = {
     peer.name: peer
     for peer in (
         Peer("uvws-pyuv", "uvws", ("pyuv",), ("uvws", "pyuv"), ours=True),
@@ -86,10 +86,21 @@ PEERS = {
         Peer("socketify", "socketify", (), ("socketify",), libraries=("uv",)),
     )
 }
+# What carries the WebSockets of one application, under uvicorn: asgirows.py.
+ASGI = {
+    peer.name: peer
+    for peer in (
+        Peer("asgi-uvws", "asgi", ("uvws",), ("uvws", "starlette", "uvicorn"), ours=True),
+        Peer("asgi-sansio", "asgi", ("websockets-sansio",), ("starlette", "uvicorn")),
+        Peer("asgi-websockets", "asgi", ("websockets",), ("starlette", "uvicorn")),
+        Peer("asgi-wsproto", "asgi", ("wsproto",), ("starlette", "uvicorn", "wsproto")),
+    )
+}
+PEERS = {**LIBRARIES, **ASGI}
 # With coroutines: two of them are measured in rows of their own, against each other and websockets.
 AWAITED = ("uvws.aio", "picows.websockets")
 WITH_COROUTINES = (*AWAITED, "websockets")
-IN_MOST_ROWS = tuple(name for name in PEERS if name not in AWAITED)
+IN_MOST_ROWS = tuple(name for name in LIBRARIES if name not in AWAITED)
 DEFAULT_PEERS = tuple(name for name in PEERS if name != "uvws-asyncio")
 # picows has no compression, and socketify's has a level of its own that cannot be set.
 COMPRESSING = tuple(name for name in IN_MOST_ROWS if name not in ("picows", "socketify"))

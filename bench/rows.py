@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import aiorows
+import asgirows
 import clientrows
 import echo
 import idle
@@ -12,7 +13,7 @@ import serverrows
 
 ROWS = {
     row.name: row
-    for module in (echo, clientrows, roundtriprows, serverrows, aiorows)
+    for module in (echo, clientrows, roundtriprows, serverrows, aiorows, asgirows)
     for row in module.ROWS
 }
 SURVEYS = {survey.name: survey for survey in (*idle.SURVEYS, *memory.SURVEYS)}
