@@ -77,7 +77,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     output = tmp_path / "results.json"
     done = quick_run(output, "--rows", "64B-1")
     again = quick_run(output, "--rows", "64B-1", "--resume", "--rounds=2")
-    assert len(again["rows"]["64B-1"]["samples"]) == 2
+    assert {each["round"] for each in again["rows"]["64B-1"]["samples"]} == {0, 1}
     assert again["rows"]["64B-1"]["plan"] != done["rows"]["64B-1"]["plan"]
     resumed = quick_run(output, "--rows", "64B-1", "--resume", "--rounds=2")
     assert resumed["rows"]["64B-1"]["samples"] == again["rows"]["64B-1"]["samples"]
