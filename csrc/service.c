@@ -261,6 +261,8 @@ static void destroy_lws(uvws_context *context)
         uvws_refused_end(listener);
     }
     uvws_timeouts_stop(context);
+    /* A client without a descriptor would be forgotten, unless it goes before: that is due. */
+    run_timers(context, false);
     context->lws = NULL;
     lws_context_destroy(lws);
     SSL_CTX_free(context->client_tls);
