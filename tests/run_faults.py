@@ -425,7 +425,8 @@ def closed_with_context(scene: Scene) -> None:
 def too_big(scene: Scene) -> None:
     """A message over the limit, and then the peer's Close frame."""
     context = scene.context()
-    server, client = scene.recorder(), scene.recorder()
+    server = scene.recorder(on_message=lambda connection, data: connection.send(data))
+    client = scene.recorder()
     listener = scene.listen(context, server, max_message_size=100_000)
     connection = scene.connect(context, f"ws://127.0.0.1:{listener.port}/", client)
     scene.run(lambda: server.saw("connect")() and client.saw("connect")())
