@@ -118,6 +118,11 @@ int uvws_answer_request(uvws_connection *connection, struct lws *wsi)
         uvws_handshake_refuse(wsi, HTTP_UPGRADE_REQUIRED);
     if (connection->context->closed)
         return -1;
+#ifndef UVWS_BUNDLED_LWS
+    /* lws would take the head for the body, and free the wsi twice. */
+    if (connection->adoption)
+        return -1;
+#endif
     handshake->body_size = body_size(wsi);
     handshake->body_left = handshake->body_size > 0;
     handshake->body_until = lws_now_usecs() + BODY_TIME;

@@ -1184,6 +1184,21 @@ def test_a_plain_request_is_told_what_is_wanted(runner: Runner, connected: Conne
     assert b"\r\nupgrade: websocket\r\n" in head
 
 
+@pytest.mark.parametrize("behind", [b"", b"bo"], ids=["none", "some"])
+def test_a_refused_request_ends_behind_its_body(
+    runner: Runner, connected: Connect, behind: bytes
+) -> None:
+    sock, peer = connected()
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+    adopted = Adopted(runner.context(), sock, initial_data=head + behind)
+    runner.run(peer.has_head)
+    runner.turns(3)
+    assert adopted.recorder.events == []
+    peer.send(b"body"[len(behind) :])
+    runner.run(adopted.recorder.saw("error"))
+    runner.run(peer.ended)
+
+
 GARBAGE = {
     "zeros": bytes(500),
     "ones": b"\xff" * 500,

@@ -67,6 +67,7 @@ NEEDS_PATCHES: frozenset[str] = frozenset(
         "test_a_refusal_behind_interim_responses_is_told",
         "test_a_refusal_comes_with_its_phrase_and_headers",
         "test_a_refusal_of_http_1_0_is_told_too",
+        "test_a_refused_request_ends_behind_its_body",
         "test_a_repeated_header_of_the_users_own_keeps_its_values",
         "test_a_request_behind_an_upgrade_is_no_request",
         "test_a_response_head_without_end_is_given_up",
