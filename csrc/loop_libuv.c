@@ -203,10 +203,13 @@ static void libuv_watch_close(uvws_watch *watch)
 
 /* What is due waits until right before the loop blocks. An older libuv calls a timer that is set to
  * "at once" again before it does anything else, so that one connection with ever more to read would
- * have the loop to itself. */
+ * have the loop to itself. Callbacks of the user's come before that, on this thread. */
 static void on_timer(uv_handle_t *handle)
 {
     uvws_context *context = owner_of(handle)->context;
+    if (context->forked)
+        return;
+    uvws_own_thread(context);
     context->loop.timer_due = 0;
     uvws_wake(context);
 }
