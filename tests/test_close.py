@@ -259,6 +259,18 @@ def test_a_close_in_the_segment_of_messages_comes_after_them(runner: Runner, sid
 
 
 @by_side
+def test_a_violation_behind_a_close_frame_does_not_count(runner: Runner, side: str) -> None:
+    # RFC 6455, section 1.4: what comes behind a Close frame is discarded.
+    peer, recorder = against_a_raw_peer(runner, side)
+    peer.send(peer.frame(CLOSE, close_payload(4010, "over")) + broken(side, 0x3))
+    end_when_told(runner, peer, recorder)
+    assert [(each.opcode, each.payload[:2]) for each in peer.frames()] == [
+        (CLOSE, close_payload(4010))
+    ]
+    assert recorder.events[1:] == [("close", 4010, "over")]
+
+
+@by_side
 def test_the_answer_to_a_close_repeats_its_code(runner: Runner, side: str) -> None:
     peer, recorder = against_a_raw_peer(runner, side)
     peer.send_frame(CLOSE, close_payload(4010, "over"))
@@ -609,6 +621,49 @@ def test_a_peer_that_broke_the_protocol_is_not_waited_for(runner: Runner, side: 
     peer, recorder = against_a_raw_peer(runner, side)
     peer.send(broken(side, 0x3))
     runner.run(recorder.saw("close"), timeout=2)
+
+
+def fill_the_socket(runner: Runner, peer: RawPeer, connection: Any) -> None:
+    """Send to a peer that does not read, until the socket takes nothing any more."""
+    peer.pause()
+    for _ in range(1000):
+        connection.send(b"x" * 10_000)
+    runner.run(lambda: 0 < connection.send_queue_size < 1000 * 10_000)
+    runner.run_for(0.1)
+
+
+@by_side
+def test_a_violation_is_answered_behind_a_full_socket(runner: Runner, side: str) -> None:
+    peer, recorder = against_a_raw_peer(runner, side)
+    fill_the_socket(runner, peer, recorder.connection)
+    peer.send(broken(side, 0x3))
+    runner.run_for(0.1)
+    peer.resume()
+    runner.run(lambda: peer.is_ended or peer.saw_close())
+    assert peer.frames()[-1].opcode == CLOSE
+    assert peer.frames()[-1].payload[:2] == close_payload(1002)
+
+
+@by_side
+def test_a_peer_that_goes_on_behind_a_violation_does_not_keep_the_loop_busy(
+    runner: Runner, side: str
+) -> None:
+    peer, recorder = against_a_raw_peer(runner, side)
+    fill_the_socket(runner, peer, recorder.connection)
+    peer.send(broken(side, 0x3))
+    runner.run_for(0.1)
+    peer.send(b"x" * 1000)
+    turns = 0
+    over: list[None] = []
+
+    def turned() -> bool:
+        nonlocal turns
+        turns += 1
+        return bool(over)
+
+    runner.call_later(0.3, lambda: over.append(None))
+    runner.run(turned)
+    assert turns < 100
 
 
 @by_side
