@@ -199,6 +199,8 @@ int uvws_connect(uvws_connection *connection, const uvws_connect_options *option
         .local_protocol_name = uvws_protocols[0].name,
         .ssl_connection = tls_flags(options) | LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
         .ietf_version_or_minus_one = -1,
+        /* A client does not take that of its vhost. */
+        .retry_and_idle_policy = &uvws_no_keepalive,
         .opaque_user_data = connection,
         .pwsi = &connection->wsi,
     };

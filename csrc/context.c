@@ -68,7 +68,7 @@ void uvws_context_release(uvws_context *context)
 }
 
 /* No pings and no hang-ups of lws's own: it would arm a timer for each connection. */
-static const lws_retry_bo_t no_keepalive = {.secs_since_valid_ping = 0};
+const lws_retry_bo_t uvws_no_keepalive = {.secs_since_valid_ping = 0};
 
 void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *info)
 {
@@ -77,7 +77,7 @@ void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *in
         .protocols = uvws_protocols,
         .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
         .user = context,
-        .retry_and_idle_policy = &no_keepalive,
+        .retry_and_idle_policy = &uvws_no_keepalive,
         .timeout_secs = UVWS_NEVER,
         .timeout_secs_ah_idle = UVWS_NEVER,
         .connect_timeout_secs = UVWS_NEVER,

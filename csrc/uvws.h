@@ -487,6 +487,7 @@ void uvws_listeners_tidy(uvws_context *context);
 
 /* protocol.c */
 extern const struct lws_protocols uvws_protocols[];
+extern const lws_retry_bo_t uvws_no_keepalive;
 void uvws_vhost_info(uvws_context *context, struct lws_context_creation_info *info);
 
 /* tls.c */
