@@ -30,7 +30,8 @@ MEMCHECK_SCALE := 30
 
 .PHONY: help setup demo test autobahn websockets-tests uvicorn-tests lint format sanitize \
         sanitize-tests memcheck wheel clean FORCE
-.PHONY: soak hostile bench bench-publish bench-setup instructions profile faults faults-run fuzz
+.PHONY: soak hostile bench bench-publish bench-setup instructions profile faults faults-run
+.PHONY: fuzz fuzz-wire
 
 help:
 	@echo "make demo           set up, then show an echo server and its clients at work"
@@ -43,6 +44,7 @@ help:
 	@echo "make memcheck       a chosen part of it under valgrind"
 	@echo "make faults         have each allocation fail in turn, under the sanitizers"
 	@echo "make fuzz           fuzz the C core and the parsers (ARGS=\"--seconds 600\" each)"
+	@echo "make fuzz-wire      hostile peers against both ends (ARGS=\"--seconds 60 --seed 1\")"
 	@echo "make soak           an hour of mixed traffic with faults (ARGS=\"--minutes 5\")"
 	@echo "make hostile        attacks at full size, with figures (ARGS=\"-k uvloop\")"
 	@echo "make bench          measure uvws against its peers (ARGS=--quick: in two minutes)"
@@ -228,6 +230,9 @@ faults-run: setup
 fuzz: setup
 	@tools/system-packages "$(PYTHON)" clang-14:libclang-rt-14-dev
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/fuzz/run.py $(ARGS)
+
+fuzz-wire: setup
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.wire $(ARGS)
 
 # --- Under load ---------------------------------------------------------------------------------
 
