@@ -278,7 +278,7 @@ static void frame_done(struct reference *reference)
     reference->header_needed = 2;
     if (opcode == OPCODE_CLOSE)
         close_received(reference);
-    else if (opcode == OPCODE_PING && !reference->receiver_closed)
+    else if (opcode == OPCODE_PING) /* may be answered until the Close frame is out */
         records_add(&reference->pings, OPCODE_PING, control->data, control->size);
     else if (opcode == OPCODE_PONG && !reference->receiver_closed)
         records_add(&reference->pongs, OPCODE_PONG, control->data, control->size);
