@@ -186,7 +186,7 @@ void uvws_py_events(void *handle, const int64_t *records, size_t count, const ch
             break;
         case UVWS_EVENT_CLOSED:
             CHECK((size_t)record[1] + size <= arena_size);
-            ended(harness, (int)record[3], payload, size);
+            ended(harness, (int)(record[3] & 0xFFFF), payload, size);
             break;
         case UVWS_EVENT_CONNECT_FAILED:
             CHECK((size_t)record[1] + size <= arena_size);
