@@ -546,8 +546,8 @@ class Connection:
         """The handshake over an adopted socket is done."""
         if logs.enabled:
             logs.log.debug("%s: adopted, connected", self.label)
-        self._connecting = None
-        self.connected(None, None)
+        protocol, self._connecting = self._connecting.protocol, None
+        self.connected(None, protocol)
 
     def connected(self, headers: Headers | None, protocol: str | None) -> None:
         """The connection is open."""
