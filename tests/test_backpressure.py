@@ -59,7 +59,7 @@ def slow_peer(
     recorder = Recorder(**hooks)
     context = runner.context()
     if sender == "server":
-        listener = context.listen(host="127.0.0.1", **recorder.callbacks)
+        listener = context.listen(host="127.0.0.1", max_message_size=0, **recorder.callbacks)
         peer = dial_websocket(runner, listener, receive_buffer=receive_buffer)
     else:
         server = RawServer(runner, receive_buffer=receive_buffer)
