@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ def open_descriptors() -> dict[int, str]:
     # The one through which the directory is read is gone by the time it is looked at.
     entries = [entry for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
     return {int(entry.name): str(entry.readlink()) for entry in entries}
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach programs under test: the background jobs of a shell ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
