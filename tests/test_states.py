@@ -220,7 +220,7 @@ EXCEPTIONS: dict[tuple[str, str], object] = {
 # What is left of the message that was under way.
 SIZE_UNKNOWN = {(name, "send_queue_size") for name in SCENES if name.startswith("closing by the p")}
 
-INTERNAL = {"label"}  # properties that are no part of the API
+INTERNAL = {"label", "peer_port"}  # properties that are no part of the API
 
 by_scene = pytest.mark.parametrize("name", SCENES)
 by_side = pytest.mark.parametrize("side", SIDES)
