@@ -257,6 +257,8 @@ class _Life:
 def reset(transport: Any) -> None:
     """Have the socket end with a RST when it is closed."""
     sock = transport.get_extra_info("socket")
+    if sock is None:
+        return  # it ended meanwhile
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LONG_AGO)
 
