@@ -47,6 +47,7 @@ async def stay_connected(url, most):
                 print(f"received {await connection.recv()!r}", flush=True)
                 count += 1
                 await asyncio.sleep(0.1)
+            await connection.close()
             return
 
 
