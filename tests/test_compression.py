@@ -885,6 +885,7 @@ def test_random_bytes_do_no_harm(runner: Runner, side: str) -> None:
         for _ in range(3):
             bad[dice.randrange(len(bad))] ^= 1 << dice.randrange(8)
         peer.send_frame(BINARY, bytes(bad), reserved=RSV1)
+        peer.finish()  # or a refusal waits for it to read that
         runner.run(lambda recorder=recorder: len(recorder.events) > 1)
         peer.stop()
 
