@@ -27,10 +27,10 @@ from uvicorn.protocols.utils import (
 )
 from uvicorn.server import ServerState
 
+from ..aio.contexts import shared_core
 from ..compression import Deflate
 from ..connection import Connection
 from ..errors import ConnectionClosed, MessageTooBig, PingTimeout
-from .contexts import context_of
 from .inbox import Event, Inbox
 from .relay import Relay
 from .request import BadRequestError, ByteHeaders, UpgradeRequest
@@ -375,7 +375,8 @@ class WebSocketProtocol(asyncio.Protocol):
         assert self._request is not None
         config = self.config
         try:
-            self._adopted = context_of(self.loop).adopt(
+            context, _ = shared_core()
+            self._adopted = context.adopt(
                 sock,
                 initial_data=self._request.for_adopting() + self._early,
                 protocol=protocol,
